@@ -1,0 +1,154 @@
+//! The one totally ordered sequence of entries that everything else is computed from.
+//!
+//! [`Log`] is the only pluggable part of the gateway: an in-memory log, an embedded one on disk, or a JetStream stream that
+//! every node tails. What an entry *means* is decided in `delivery`; a log only orders, keeps and returns bytes.
+
+#[cfg(test)]
+pub(crate) mod contract;
+pub mod entry;
+pub mod memory;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use crate::domain::Epoch;
+
+pub use memory::MemoryLog;
+
+/// The largest encoded entry, in bytes, in every kind of log: it must fit one JetStream message.
+pub const MAX_ENTRY_BYTES: usize = 768 * 1024;
+
+/// A boxed future: the trait is used as `dyn Log`, and one allocation a batch is cheap.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A log of entries.
+///
+/// # Contract
+/// The suite in `log/contract.rs` tests exactly these sentences on every implementation.
+///
+/// 1. **Numbers are dense.** Every entry has the number of the one before it plus one; the first ever has 1. A number is
+///    given once and never reused within an epoch, not even after [`Log::trim`].
+/// 2. **Appends are batched and ordered.** [`Log::append`] gives one result an item, in the order of the batch; the items
+///    that succeed stand in the log in that order. Batches of concurrent callers never interleave badly: each keeps its own
+///    order. A batch is not atomic.
+/// 3. **`Ok` means kept** as [`Log::durability`] says, and the tail will show it. `Err` other than
+///    [`AppendError::Ambiguous`] means that it is not in the log and never will be. `Ambiguous` means that nobody can tell;
+///    whoever retries must make the entry recognisable, because it may then stand in the log twice.
+/// 4. **A dropped `append` future changes nothing** about entries already handed over: they are appended or not, as if the
+///    answer had been lost.
+/// 5. **The tail is gap-free.** [`Log::tail`] yields every entry behind `after` exactly once, in order, first the old and
+///    then the new as they come, without a seam. It may run ahead of the answer to `append`. It waits when there is nothing.
+/// 6. **A slow tail costs nobody.** It neither delays appends nor loses entries, unless they are trimmed before it came to
+///    them; then it ends with [`TailError::Trimmed`], which names the first entry there is, and never skips silently.
+/// 7. **Reads are exact.** [`Log::read`] returns the bytes and the timestamp that the tail shows for that number, or `None`
+///    for what was trimmed or does not exist yet.
+/// 8. **Trimming drops a prefix.** After [`Log::trim`] the log begins behind the given number, or earlier if it keeps whole
+///    slices. The head and the numbers of what stays do not change.
+/// 9. **Timestamps come from the committer**, in milliseconds since the Unix epoch. They may step back when a clock does;
+///    `delivery` turns them into log time, which does not.
+/// 10. **The epoch is constant** for the life of one opened log.
+pub trait Log: Send + Sync + 'static {
+    /// Appends a batch; resolves once every item is kept or refused.
+    fn append(&self, batch: Vec<Bytes>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>>;
+
+    /// Follows the log behind `after` (0: from its very first entry).
+    ///
+    /// # Errors
+    /// [`TailError::Trimmed`] when entries behind `after` are gone already.
+    fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError>;
+
+    /// Returns the entries with these numbers, in the order asked.
+    fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>>;
+
+    /// The epoch and what the log holds now.
+    fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>>;
+
+    /// Allows the log to drop everything up to and including `through`.
+    fn trim(&self, through: u64) -> BoxFuture<'_, ()>;
+
+    /// What an `Ok` from [`Log::append`] survives.
+    fn durability(&self) -> Durability;
+}
+
+/// A place in the log that moves forward as entries come.
+pub trait Tail: Send {
+    /// The next entries, at least one; waits until there is one. Dropping the future loses nothing.
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<LogEntry>, TailError>>;
+}
+
+/// An entry as the log returns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place.
+    pub number: u64,
+    /// When the committer took it, in milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
+    /// The encoded entry; see [`entry`].
+    pub payload: Bytes,
+}
+
+/// What a log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogState {
+    /// Which history the numbers belong to.
+    pub epoch: Epoch,
+    /// The first entry there is; `head + 1` when the log is empty.
+    pub first: u64,
+    /// The last entry, 0 before the first ever.
+    pub head: u64,
+}
+
+/// What an accepted entry survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: it lives as long as the process.
+    Process,
+}
+
+impl Durability {
+    /// One line for the operator.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Process => "in memory: what was accepted lives as long as this process",
+        }
+    }
+}
+
+/// Why an item was not appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The entry is larger than [`MAX_ENTRY_BYTES`].
+    #[error("the entry has {0} bytes, at most {MAX_ENTRY_BYTES} fit")]
+    TooLarge(usize),
+    /// There is no room until something expires or is evicted.
+    #[error("the log is full")]
+    Full,
+    /// The log is closed or cannot be reached; the entry is not in it.
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
+    /// The entry may or may not be in the log.
+    #[error("the log did not say whether it kept the entry: {0}")]
+    Ambiguous(String),
+}
+
+/// Why a tail ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TailError {
+    /// The next entry was trimmed.
+    #[error("the log begins at {first} now")]
+    Trimmed {
+        /// The first entry there is.
+        first: u64,
+    },
+    /// The log is closed or cannot be reached.
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// Why the log could not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the log is unavailable: {0}")]
+pub struct ReadError(pub String);

@@ -1,0 +1,171 @@
+//! The suite that every log must pass; it tests the sentences of [`super::Log`]'s contract.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{AppendError, Log, LogEntry, MAX_ENTRY_BYTES, Tail, TailError};
+
+/// Declares one test a sentence for the log that the expression makes.
+macro_rules! log_contract_tests {
+    ($new_log:expr) => {
+        $crate::log::contract::log_contract_tests!(@each $new_log;
+            numbers_are_dense_and_survive_trimming,
+            a_batch_keeps_its_order_among_concurrent_callers,
+            the_tail_shows_old_and_new_entries_without_a_seam,
+            a_slow_tail_delays_nobody_and_misses_nothing,
+            a_tail_that_was_trimmed_away_says_so,
+            reads_return_what_the_tail_shows,
+            an_entry_too_large_is_refused_alone,
+            a_dropped_tail_future_loses_nothing,
+            an_empty_log_has_no_first_entry_yet,
+        );
+    };
+    (@each $new_log:expr; $($name:ident,)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $crate::log::contract::$name(std::sync::Arc::new($new_log)).await;
+            }
+        )*
+    };
+}
+pub(crate) use log_contract_tests;
+
+type AnyLog = std::sync::Arc<dyn Log>;
+
+fn payload(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn payloads(prefix: &str, count: usize) -> Vec<Bytes> {
+    (0..count).map(|index| payload(&format!("{prefix}{index}"))).collect()
+}
+
+async fn append(log: &AnyLog, batch: Vec<Bytes>) -> Vec<u64> {
+    log.append(batch).await.into_iter().map(|result| result.expect("the log takes it")).collect()
+}
+
+async fn take(tail: &mut Box<dyn Tail>, count: usize) -> Vec<LogEntry> {
+    let mut entries = Vec::new();
+    while entries.len() < count {
+        let next = tokio::time::timeout(Duration::from_secs(10), tail.next()).await;
+        entries.extend(next.expect("the tail delivers").expect("the tail is whole"));
+    }
+    entries
+}
+
+pub(crate) async fn numbers_are_dense_and_survive_trimming(log: AnyLog) {
+    assert_eq!(append(&log, payloads("a", 3)).await, [1, 2, 3]);
+    assert_eq!(append(&log, payloads("b", 2)).await, [4, 5]);
+    let before = log.state().await.unwrap();
+    assert_eq!((before.first, before.head), (1, 5));
+    log.trim(5).await;
+    assert_eq!(append(&log, payloads("c", 1)).await, [6]);
+    let after = log.state().await.unwrap();
+    assert_eq!(after.head, 6);
+    assert_eq!(after.epoch, before.epoch);
+}
+
+pub(crate) async fn a_batch_keeps_its_order_among_concurrent_callers(log: AnyLog) {
+    const CALLERS: usize = 16;
+    const BATCHES: usize = 8;
+    let callers = (0..CALLERS).map(|caller| {
+        let log = log.clone();
+        tokio::spawn(async move {
+            for batch in 0..BATCHES {
+                let numbers = append(&log, payloads(&format!("{caller}:{batch}:"), 5)).await;
+                assert!(numbers.is_sorted());
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    let entries = take(&mut log.tail(0).unwrap(), CALLERS * BATCHES * 5).await;
+    for caller in 0..CALLERS {
+        let prefix = format!("{caller}:");
+        let own = entries.iter().filter(|entry| entry.payload.starts_with(prefix.as_bytes()));
+        let expected = (0..BATCHES).flat_map(|batch| payloads(&format!("{caller}:{batch}:"), 5));
+        assert!(own.map(|entry| entry.payload.clone()).eq(expected));
+    }
+}
+
+pub(crate) async fn the_tail_shows_old_and_new_entries_without_a_seam(log: AnyLog) {
+    append(&log, payloads("old", 3)).await;
+    let mut tail = log.tail(1).unwrap();
+    let appending = tokio::spawn({
+        let log = log.clone();
+        async move {
+            for _ in 0..500 {
+                append(&log, payloads("new", 3)).await;
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let entries = take(&mut tail, 1_502).await;
+    appending.await.unwrap();
+    assert!(entries.iter().map(|entry| entry.number).eq(2..=1_503));
+    assert_eq!(entries[1].payload, payload("old2"));
+    assert_eq!(entries[2].payload, payload("new0"));
+}
+
+pub(crate) async fn a_slow_tail_delays_nobody_and_misses_nothing(log: AnyLog) {
+    let mut slow = log.tail(0).unwrap();
+    let mut quick = log.tail(0).unwrap();
+    append(&log, payloads("first", 1)).await;
+    assert_eq!(take(&mut slow, 1).await[0].number, 1);
+    append(&log, payloads("x", 5_000)).await;
+    assert_eq!(take(&mut quick, 5_001).await.len(), 5_001);
+    let late = take(&mut slow, 5_000).await;
+    assert!(late.iter().map(|entry| entry.number).eq(2..=5_001));
+}
+
+pub(crate) async fn a_tail_that_was_trimmed_away_says_so(log: AnyLog) {
+    append(&log, payloads("x", 10)).await;
+    let mut behind = log.tail(2).unwrap();
+    log.trim(6).await;
+    let first = log.state().await.unwrap().first;
+    assert!(first <= 7);
+    if first > 3 {
+        assert_eq!(behind.next().await, Err(TailError::Trimmed { first }));
+        assert!(matches!(log.tail(2), Err(TailError::Trimmed { .. })));
+        assert_eq!(log.read(vec![2]).await.unwrap(), [None]);
+    }
+    let mut ahead = log.tail(6).unwrap();
+    assert!(take(&mut ahead, 4).await.iter().map(|entry| entry.number).eq(7..=10));
+}
+
+pub(crate) async fn reads_return_what_the_tail_shows(log: AnyLog) {
+    append(&log, payloads("x", 4)).await;
+    let shown = take(&mut log.tail(0).unwrap(), 4).await;
+    let read = log.read(vec![3, 1, 5, 0]).await.unwrap();
+    assert_eq!(read, [Some(shown[2].clone()), Some(shown[0].clone()), None, None]);
+}
+
+pub(crate) async fn an_entry_too_large_is_refused_alone(log: AnyLog) {
+    let largest = Bytes::from(vec![b'x'; MAX_ENTRY_BYTES]);
+    let too_large = Bytes::from(vec![b'x'; MAX_ENTRY_BYTES + 1]);
+    let results = log.append(vec![payload("a"), too_large, largest.clone()]).await;
+    assert_eq!(results, [Ok(1), Err(AppendError::TooLarge(MAX_ENTRY_BYTES + 1)), Ok(2)]);
+    assert_eq!(take(&mut log.tail(0).unwrap(), 2).await[1].payload, largest);
+}
+
+pub(crate) async fn a_dropped_tail_future_loses_nothing(log: AnyLog) {
+    let mut tail = log.tail(0).unwrap();
+    {
+        let mut waiting = std::pin::pin!(tail.next());
+        let pending =
+            std::future::poll_fn(|context| std::task::Poll::Ready(waiting.as_mut().poll(context))).await;
+        assert!(pending.is_pending());
+        append(&log, payloads("x", 1)).await;
+    }
+    assert_eq!(take(&mut tail, 1).await[0].number, 1);
+}
+
+pub(crate) async fn an_empty_log_has_no_first_entry_yet(log: AnyLog) {
+    let state = log.state().await.unwrap();
+    assert_eq!((state.first, state.head), (1, 0));
+    log.trim(100).await;
+    assert_eq!(append(&log, payloads("x", 1)).await, [1]);
+}

@@ -1,0 +1,193 @@
+//! A log that lives as long as the process: for tests, benchmarks and whoever wants no disk.
+//!
+//! It keeps the whole contract, trimming included, and has a bound of its own: beyond it appends are refused.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::{
+    AppendError, BoxFuture, Durability, Log, LogEntry, LogState, MAX_ENTRY_BYTES, ReadError, Tail, TailError,
+};
+use crate::clock::Clock;
+use crate::domain::Epoch;
+
+/// The most entries a tail returns at once.
+const TAIL_BATCH: usize = 1_024;
+
+/// What an entry costs beside its payload, for the bound: its slot and its buffer's header.
+const ENTRY_OVERHEAD_BYTES: u64 = 96;
+
+/// Entries in memory, oldest first.
+pub struct MemoryLog {
+    shared: Arc<Shared>,
+    clock: Clock,
+    max_bytes: u64,
+}
+
+struct Shared {
+    epoch: Epoch,
+    entries: Mutex<Entries>,
+    grown: Notify,
+}
+
+struct Entries {
+    /// The number of `kept[0]`.
+    first: u64,
+    kept: VecDeque<LogEntry>,
+    bytes: u64,
+}
+
+struct MemoryTail {
+    shared: Arc<Shared>,
+    after: u64,
+}
+
+impl MemoryLog {
+    /// An empty log that holds at most `max_bytes`.
+    #[must_use]
+    pub fn new(epoch: Epoch, clock: Clock, max_bytes: u64) -> Self {
+        let entries = Entries { first: 1, kept: VecDeque::new(), bytes: 0 };
+        Self {
+            shared: Arc::new(Shared { epoch, entries: Mutex::new(entries), grown: Notify::new() }),
+            clock,
+            max_bytes,
+        }
+    }
+
+    fn append_now(&self, batch: Vec<Bytes>) -> Vec<Result<u64, AppendError>> {
+        let timestamp_ms = self.clock.now_ms();
+        let results = {
+            let mut entries = self.shared.lock();
+            batch.into_iter().map(|payload| entries.push(payload, timestamp_ms, self.max_bytes)).collect()
+        };
+        self.shared.grown.notify_waiters();
+        results
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().expect("no code panics while it holds the log")
+    }
+}
+
+impl Entries {
+    fn push(&mut self, payload: Bytes, timestamp_ms: u64, max_bytes: u64) -> Result<u64, AppendError> {
+        if payload.len() > MAX_ENTRY_BYTES {
+            return Err(AppendError::TooLarge(payload.len()));
+        }
+        let cost = payload.len() as u64 + ENTRY_OVERHEAD_BYTES;
+        if self.bytes + cost > max_bytes {
+            return Err(AppendError::Full);
+        }
+        let number = self.head() + 1;
+        self.bytes += cost;
+        self.kept.push_back(LogEntry { number, timestamp_ms, payload });
+        Ok(number)
+    }
+
+    fn head(&self) -> u64 {
+        self.first + self.kept.len() as u64 - 1
+    }
+
+    fn get(&self, number: u64) -> Option<&LogEntry> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.kept.get(index)
+    }
+
+    /// What stands behind `after`; `None` when nothing does yet.
+    fn behind(&self, after: u64) -> Result<Option<Vec<LogEntry>>, TailError> {
+        if after + 1 < self.first {
+            return Err(TailError::Trimmed { first: self.first });
+        }
+        let skip = usize::try_from(after + 1 - self.first).unwrap_or(usize::MAX);
+        if skip >= self.kept.len() {
+            return Ok(None);
+        }
+        Ok(Some(self.kept.range(skip..).take(TAIL_BATCH).cloned().collect()))
+    }
+}
+
+impl Log for MemoryLog {
+    fn append(&self, batch: Vec<Bytes>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
+        let results = self.append_now(batch);
+        Box::pin(std::future::ready(results))
+    }
+
+    fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError> {
+        self.shared.lock().behind(after)?;
+        Ok(Box::new(MemoryTail { shared: Arc::clone(&self.shared), after }))
+    }
+
+    fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>> {
+        let entries = self.shared.lock();
+        let found = numbers.into_iter().map(|number| entries.get(number).cloned()).collect();
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
+        let entries = self.shared.lock();
+        let state = LogState { epoch: self.shared.epoch, first: entries.first, head: entries.head() };
+        Box::pin(std::future::ready(Ok(state)))
+    }
+
+    fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
+        let mut entries = self.shared.lock();
+        while entries.first <= through
+            && let Some(dropped) = entries.kept.pop_front()
+        {
+            entries.first += 1;
+            entries.bytes -= dropped.payload.len() as u64 + ENTRY_OVERHEAD_BYTES;
+        }
+        if entries.kept.len() * 4 < entries.kept.capacity() {
+            let room = entries.kept.len() * 2;
+            entries.kept.shrink_to(room);
+        }
+        Box::pin(std::future::ready(()))
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Process
+    }
+}
+
+impl Tail for MemoryTail {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<LogEntry>, TailError>> {
+        Box::pin(async move {
+            loop {
+                // Registered before looking: an append in between is not missed.
+                let grown = self.shared.grown.notified();
+                if let Some(entries) = self.shared.lock().behind(self.after)? {
+                    self.after = entries.last().map_or(self.after, |last| last.number);
+                    return Ok(entries);
+                }
+                grown.await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::contract;
+
+    fn new_log() -> MemoryLog {
+        MemoryLog::new(Epoch::from_bits(1), Clock::manual(1_000_000).0, 1 << 30)
+    }
+
+    contract::log_contract_tests!(new_log());
+
+    #[tokio::test]
+    async fn beyond_its_bound_it_refuses_until_it_is_trimmed() {
+        let log = MemoryLog::new(Epoch::from_bits(1), Clock::system(), 3 * (ENTRY_OVERHEAD_BYTES + 10));
+        let entry = Bytes::from_static(b"0123456789");
+        let results = log.append(vec![entry.clone(); 4]).await;
+        assert_eq!(results, [Ok(1), Ok(2), Ok(3), Err(AppendError::Full)]);
+        log.trim(1).await;
+        assert_eq!(log.append(vec![entry]).await, [Ok(4)]);
+    }
+}

@@ -1,0 +1,244 @@
+//! The frames of `notify.v1`.
+//!
+//! A notification's frame has two parts. The *head* (`type`, `position`, `prev`) differs from mailbox to mailbox and is
+//! written at delivery; the *body* (everything after) is encoded once at acceptance, travels in the log and is shared by all
+//! sessions of all recipients.
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::domain::{Epoch, GapReason, Notification, NotificationId, Position};
+
+/// Every value of `type` that the gateway sends.
+pub const SERVER_FRAME_TYPES: [&str; 5] = ["welcome", "notification", "gap", "heartbeat", "drain"];
+
+/// A frame from the gateway, apart from `notification`, which is put together by [`write_notification_head`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerFrame<'a> {
+    /// The first frame of every session.
+    Welcome {
+        /// This session's name, for logs and support.
+        session: String,
+        /// Whose mailbox it is.
+        user: &'a str,
+        /// The position the session starts from: resume with it if the socket breaks before the first notification.
+        position: Position,
+        /// The mailbox's last position, or the applied position if that is later.
+        head: Position,
+        /// How often a heartbeat comes, on average, in milliseconds.
+        heartbeat_ms: u64,
+    },
+    /// A range that this session will not receive, in order, where the hole is.
+    Gap {
+        /// The hole begins behind this position.
+        after: Position,
+        /// The last position of the hole, and the session's position from now on.
+        until: Position,
+        /// How many notifications are missing, when known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        count: Option<u32>,
+        /// The gravest reason for any of them.
+        reason: GapReason,
+    },
+    /// A sign of life that a browser can see.
+    Heartbeat,
+    /// The gateway restarts: come back after so many milliseconds. A close with 1012 follows.
+    Drain {
+        /// When to reconnect, counted from now, in milliseconds.
+        reconnect_in_ms: u64,
+    },
+}
+
+impl ServerFrame<'_> {
+    /// The frame's JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers always serialize")
+    }
+}
+
+/// A frame from a client.
+///
+/// The protocol has no client frames so far: acks come with their own type. A client's text is still parsed, so that
+/// rubbish is told from a frame of a later protocol version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientFrame {}
+
+/// What is wrong with a client's text message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidClientFrame {
+    /// Not a JSON object with a text `type`.
+    #[error("a frame is a JSON object with a \"type\"")]
+    NotAFrame,
+    /// A well-formed frame of a type this version does not know.
+    #[error("unknown frame type")]
+    UnknownType,
+}
+
+impl ClientFrame {
+    /// Parses a text message.
+    ///
+    /// # Errors
+    /// [`InvalidClientFrame`], which the session answers with a close code.
+    pub fn parse(text: &str) -> Result<Self, InvalidClientFrame> {
+        #[derive(Deserialize)]
+        struct Envelope<'a> {
+            #[serde(borrow, rename = "type")]
+            _kind: std::borrow::Cow<'a, str>,
+        }
+        serde_json::from_str::<Envelope<'_>>(text).map_err(|_| InvalidClientFrame::NotAFrame)?;
+        Err(InvalidClientFrame::UnknownType)
+    }
+}
+
+/// Encodes the body of a notification's frame: what follows `prev`, with the closing brace.
+///
+/// `sent_at` is the time of acceptance (RFC 3339, UTC). Absent fields are left out.
+#[must_use]
+pub fn encode_body(notification: &Notification) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        id: NotificationId,
+        sent_at: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        body: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<&'a Value>,
+    }
+    let object = serde_json::to_vec(&Body {
+        id: notification.id,
+        sent_at: rfc3339(notification.accepted_at_us),
+        from: notification.from.as_deref(),
+        title: notification.title.as_deref(),
+        body: notification.body.as_deref(),
+        data: notification.data.as_ref(),
+    });
+    let mut body = object.expect("text, numbers and JSON values always serialize");
+    // The opening brace belongs to the head.
+    body.remove(0);
+    body
+}
+
+/// Appends the head of a notification's frame; the shared body follows it.
+pub fn write_notification_head(out: &mut Vec<u8>, epoch: Epoch, number: u64, prev: u64) {
+    let digits = epoch.digits();
+    out.extend_from_slice(br#"{"type":"notification","position":""#);
+    write_position(out, &digits, number);
+    out.extend_from_slice(br#"","prev":""#);
+    write_position(out, &digits, prev);
+    out.extend_from_slice(br#"","#);
+}
+
+fn write_position(out: &mut Vec<u8>, epoch_digits: &[u8], number: u64) {
+    out.extend_from_slice(epoch_digits);
+    out.push(b'-');
+    // By hand: this runs twice a frame, and the formatting machinery costs more than the rest of the head.
+    let mut decimal = [0_u8; 20];
+    let mut start = decimal.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        decimal[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&decimal[start..]);
+}
+
+fn rfc3339(unix_us: u64) -> String {
+    let microseconds = i64::try_from(unix_us).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(microseconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Priority, UserId};
+
+    const EPOCH: Epoch = Epoch::from_bits(7);
+
+    fn at(number: u64) -> Position {
+        Position::new(EPOCH, number)
+    }
+
+    fn text(frame: &ServerFrame<'_>) -> String {
+        String::from_utf8(frame.to_json()).unwrap()
+    }
+
+    #[test]
+    fn the_frames_read_as_documented() {
+        let welcome = ServerFrame::Welcome {
+            session: "s1".to_owned(),
+            user: "bob",
+            position: at(1041),
+            head: at(1047),
+            heartbeat_ms: 25_000,
+        };
+        assert_eq!(
+            text(&welcome),
+            r#"{"type":"welcome","session":"s1","user":"bob","position":"0000000000007-1041","head":"0000000000007-1047","heartbeat_ms":25000}"#
+        );
+        let gap = ServerFrame::Gap {
+            after: at(1048),
+            until: at(1060),
+            count: Some(12),
+            reason: GapReason::Overflow,
+        };
+        assert_eq!(
+            text(&gap),
+            r#"{"type":"gap","after":"0000000000007-1048","until":"0000000000007-1060","count":12,"reason":"overflow"}"#
+        );
+        let unknown = ServerFrame::Gap { after: at(1), until: at(2), count: None, reason: GapReason::Epoch };
+        assert_eq!(
+            text(&unknown),
+            r#"{"type":"gap","after":"0000000000007-1","until":"0000000000007-2","reason":"epoch"}"#
+        );
+        assert_eq!(text(&ServerFrame::Heartbeat), r#"{"type":"heartbeat"}"#);
+        assert_eq!(
+            text(&ServerFrame::Drain { reconnect_in_ms: 7340 }),
+            r#"{"type":"drain","reconnect_in_ms":7340}"#
+        );
+    }
+
+    #[test]
+    fn a_notification_is_its_head_and_its_shared_body() {
+        let notification = Notification {
+            id: NotificationId::from_bytes([0x11; 16]),
+            accepted_at_us: 1_700_000_000_123_456,
+            recipients: vec![UserId::parse("bob").unwrap()],
+            from: Some("alice".to_owned()),
+            title: None,
+            body: Some("hello \"bob\"".to_owned()),
+            data: Some(serde_json::json!({"z": 1, "a": [true]})),
+            ttl_seconds: 60,
+            priority: Priority::Normal,
+        };
+        let mut frame = Vec::new();
+        write_notification_head(&mut frame, EPOCH, u64::MAX, 0);
+        frame.extend(encode_body(&notification));
+        assert_eq!(
+            String::from_utf8(frame).unwrap(),
+            concat!(
+                r#"{"type":"notification","position":"0000000000007-18446744073709551615","prev":"0000000000007-0","#,
+                r#""id":"11111111-1111-1111-1111-111111111111","sent_at":"2023-11-14T22:13:20.123456Z","#,
+                r#""from":"alice","body":"hello \"bob\"","data":{"z":1,"a":[true]}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn rubbish_is_told_from_a_frame_of_a_later_version() {
+        for text in ["", "hello", "7", "[]", "{}", r#"{"type":7}"#, r#"{"type":"ack""#] {
+            assert_eq!(ClientFrame::parse(text), Err(InvalidClientFrame::NotAFrame), "{text}");
+        }
+        assert_eq!(ClientFrame::parse(r#"{"type":"dance","x":[1]}"#), Err(InvalidClientFrame::UnknownType));
+    }
+}
