@@ -8,6 +8,6 @@ pub mod position;
 pub mod user_id;
 
 pub use notification::{Notification, NotificationId, Priority};
-pub use outcome::{DropReason, GapReason, RemovalReason};
+pub use outcome::{DropReason, GapReason, OverflowPolicy, RemovalReason};
 pub use position::{Epoch, Position};
 pub use user_id::{InvalidUserId, UserId};

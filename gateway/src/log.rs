@@ -98,6 +98,8 @@ pub struct LogState {
     pub first: u64,
     /// The last entry, 0 before the first ever.
     pub head: u64,
+    /// Set when room runs short: the log asks that everything up to this number be given up and trimmed.
+    pub short_of_room_until: Option<u64>,
 }
 
 /// What an accepted entry survives.

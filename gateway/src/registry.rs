@@ -9,11 +9,13 @@ pub mod session;
 mod shard;
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use smallvec::SmallVec;
 
-pub use mailbox::{Arrival, Bounds, Cursor, Item, OverflowPolicy, PullLimits};
+pub use crate::domain::OverflowPolicy;
+pub use mailbox::{Arrival, Bounds, Cursor, Item, PullLimits};
 pub use session::{SessionHandle, SessionId};
 use shard::{Shard, Stored};
 
@@ -24,6 +26,8 @@ pub const SHARDS: usize = 64;
 pub struct Registry {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
+    /// No notification is due before; `u64::MAX` if none waits. Written by the applying thread only.
+    next_due_ms: AtomicU64,
 }
 
 /// Names a user's place, so that a session hashes the name once and not at every pull.
@@ -116,7 +120,7 @@ impl Registry {
     #[must_use]
     pub fn new() -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect();
-        Self { shards, hasher: RandomState::new() }
+        Self { shards, hasher: RandomState::new(), next_due_ms: AtomicU64::new(u64::MAX) }
     }
 
     /// The user's place.
@@ -160,6 +164,9 @@ impl Registry {
                 }
             }
         }
+        if delivered.accepted > 0 && arrival.expires_at_ms < self.next_due_ms.load(Ordering::Relaxed) {
+            self.next_due_ms.store(arrival.expires_at_ms, Ordering::Relaxed);
+        }
         for session in scratch.woken.drain(..) {
             session.wake();
         }
@@ -168,13 +175,26 @@ impl Registry {
 
     /// Removes what is due at `log_time_ms` and returns how many notifications expired.
     pub fn expire(&self, log_time_ms: u64) -> u64 {
-        self.shards.iter().map(|shard| lock(shard).expire(log_time_ms)).sum()
+        let mut expired = 0;
+        let mut next_due_ms = u64::MAX;
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            expired += shard.expire(log_time_ms);
+            next_due_ms = next_due_ms.min(shard.next_due_ms().unwrap_or(u64::MAX));
+        }
+        self.next_due_ms.store(next_due_ms, Ordering::Relaxed);
+        expired
     }
 
-    /// When the next notification may be due, in log time; `None` if nothing waits.
+    /// Drops everything up to `through` from every mailbox as overflow and returns how many notifications that were.
+    pub fn give_up(&self, through: u64) -> u64 {
+        self.shards.iter().map(|shard| lock(shard).give_up(through)).sum()
+    }
+
+    /// Before this log time nothing is due; `None` if nothing waits.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.shards.iter().filter_map(|shard| lock(shard).next_due_ms()).min()
+        Some(self.next_due_ms.load(Ordering::Relaxed)).filter(|due_ms| *due_ms != u64::MAX)
     }
 
     /// Registers a session and fixes where it starts: no notification falls between this call and its first pull.
@@ -200,14 +220,10 @@ impl Registry {
     }
 
     /// Appends to `items` what the session gets next and moves its cursor behind it.
-    pub fn pull(
-        &self,
-        key: &UserKey,
-        cursor: &mut Cursor,
-        limits: PullLimits,
-        items: &mut impl Extend<Item>,
-    ) {
-        self.lock_shard(key.hash).pull(key.hash, &key.user, cursor, limits, items);
+    ///
+    /// Returns whether the limits left something behind.
+    pub fn pull(&self, key: &UserKey, cursor: &mut Cursor, limits: PullLimits, items: &mut impl Extend<Item>) -> bool {
+        self.lock_shard(key.hash).pull(key.hash, &key.user, cursor, limits, items)
     }
 
     /// What is known of a user.

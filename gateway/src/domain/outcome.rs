@@ -32,6 +32,16 @@ pub enum DropReason {
     Rejected,
 }
 
+/// What a full mailbox does with one notification more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OverflowPolicy {
+    /// The lowest priority goes first, within it the oldest. A newcomer of lower priority than all that waits goes itself.
+    #[default]
+    DropOldest,
+    /// The newcomer is refused; the sender learns it.
+    Reject,
+}
+
 impl GapReason {
     /// Every reason, in order of gravity.
     pub const ALL: [Self; 3] = [Self::Expired, Self::Overflow, Self::Epoch];

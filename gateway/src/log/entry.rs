@@ -16,6 +16,7 @@ const FORMAT_VERSION: u8 = 1;
 const KIND_PUBLISH: u8 = 1;
 const KIND_SETTINGS: u8 = 2;
 const KIND_TICK: u8 = 3;
+const KIND_GIVE_UP: u8 = 4;
 
 /// The fields of a publish entry in front of the names: version, kind, id, acceptance, time to live, priority, two lengths.
 const PUBLISH_HEADER_BYTES: usize = 1 + 1 + 16 + 8 + 4 + 1 + 4 + 4;
@@ -29,6 +30,11 @@ pub enum Entry {
     Settings(Settings),
     /// Nothing but its timestamp: moves log time on when something is due.
     Tick,
+    /// The log runs short of room: what still waits up to this number is dropped as overflow.
+    GiveUp {
+        /// The last number that is given up.
+        through: u64,
+    },
 }
 
 /// A notification as the log holds it.
@@ -129,6 +135,15 @@ pub fn encode_tick() -> Bytes {
     Bytes::from_static(&[FORMAT_VERSION, KIND_TICK])
 }
 
+/// Encodes the decision to give up everything up to `through`.
+#[must_use]
+pub fn encode_give_up(through: u64) -> Bytes {
+    let mut out = BytesMut::with_capacity(10);
+    out.put_slice(&[FORMAT_VERSION, KIND_GIVE_UP]);
+    out.put_u64_le(through);
+    out.freeze()
+}
+
 /// Decodes an entry; names and body share its memory.
 ///
 /// # Errors
@@ -149,6 +164,8 @@ pub fn decode(payload: &Bytes) -> Result<Entry, DecodeError> {
             settings.map(Entry::Settings).map_err(|_| DecodeError::Damaged("settings are not as written"))
         }
         KIND_TICK if rest.is_empty() => Ok(Entry::Tick),
+        KIND_GIVE_UP if rest.len() == 8 => Ok(Entry::GiveUp { through: rest.get_u64_le() }),
+        KIND_GIVE_UP => Err(DecodeError::Damaged("giving up names one number")),
         KIND_TICK => Err(DecodeError::Damaged("a tick carries nothing")),
         kind => Err(DecodeError::UnknownKind(kind)),
     }
@@ -275,6 +292,7 @@ mod tests {
             Settings { mailbox_max_count: 5, mailbox_max_bytes: 1 << 40, reject_on_overflow: true };
         assert_eq!(decode(&encode_settings(&settings)), Ok(Entry::Settings(settings)));
         assert_eq!(decode(&encode_tick()), Ok(Entry::Tick));
+        assert_eq!(decode(&encode_give_up(1 << 40)), Ok(Entry::GiveUp { through: 1 << 40 }));
     }
 
     #[test]

@@ -130,7 +130,13 @@ impl Log for MemoryLog {
 
     fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
         let entries = self.shared.lock();
-        let state = LogState { epoch: self.shared.epoch, first: entries.first, head: entries.head() };
+        let state = LogState {
+            epoch: self.shared.epoch,
+            first: entries.first,
+            head: entries.head(),
+            short_of_room_until: (entries.bytes > self.max_bytes / 4 * 3)
+                .then(|| entries.first + entries.kept.len() as u64 / 3),
+        };
         Box::pin(std::future::ready(Ok(state)))
     }
 
@@ -187,7 +193,9 @@ mod tests {
         let entry = Bytes::from_static(b"0123456789");
         let results = log.append(vec![entry.clone(); 4]).await;
         assert_eq!(results, [Ok(1), Ok(2), Ok(3), Err(AppendError::Full)]);
-        log.trim(1).await;
+        assert_eq!(log.state().await.unwrap().short_of_room_until, Some(2));
+        log.trim(2).await;
+        assert_eq!(log.state().await.unwrap().short_of_room_until, None);
         assert_eq!(log.append(vec![entry]).await, [Ok(4)]);
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{GapReason, Priority, RemovalReason};
+use crate::domain::{GapReason, OverflowPolicy, Priority, RemovalReason};
 
 /// How much a mailbox may hold and what happens beyond it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,16 +18,6 @@ pub struct Bounds {
     pub max_bytes: u64,
     /// What happens when one more comes.
     pub policy: OverflowPolicy,
-}
-
-/// What a full mailbox does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OverflowPolicy {
-    /// The lowest priority goes first, within it the oldest. A newcomer of lower priority than all that waits goes itself.
-    #[default]
-    DropOldest,
-    /// The newcomer is refused; the sender learns it.
-    Reject,
 }
 
 /// A notification on its way into a mailbox.
@@ -233,6 +223,19 @@ impl Mailbox {
         expired
     }
 
+    /// Drops everything up to `through` as overflow and returns how many that were.
+    pub fn give_up(&mut self, through: u64) -> u32 {
+        let mut given_up = 0;
+        for index in 0..self.slots.partition_point(|slot| slot.number <= through) {
+            if self.slots[index].removed.is_none() {
+                self.mark_removed(index, RemovalReason::Overflow);
+                given_up += 1;
+            }
+        }
+        self.tidy();
+        given_up
+    }
+
     /// When the next notification is due, in log time.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
@@ -240,7 +243,9 @@ impl Mailbox {
     }
 
     /// Appends what lies behind the cursor to `items`, gaps where the holes are, and moves the cursor.
-    pub fn pull(&self, cursor: &mut Cursor, limits: PullLimits, items: &mut impl Extend<Item>) {
+    ///
+    /// Returns whether the limits left something behind.
+    pub fn pull(&self, cursor: &mut Cursor, limits: PullLimits, items: &mut impl Extend<Item>) -> bool {
         let mut hole = self.front_hole(cursor.number);
         let mut frames = 0;
         let mut bytes = 0;
@@ -256,7 +261,7 @@ impl Mailbox {
                 continue;
             }
             if frames == limits.frames || (frames > 0 && bytes + u64::from(slot.bytes) > limits.bytes) {
-                return;
+                return true;
             }
             if let Some(hole) = hole.take() {
                 items.extend([gap(cursor, hole, slot.ordinal.wrapping_sub(1))]);
@@ -269,6 +274,7 @@ impl Mailbox {
         if let Some(hole) = hole {
             items.extend([gap(cursor, hole, self.last_ordinal)]);
         }
+        false
     }
 
     /// A cursor behind `number`.

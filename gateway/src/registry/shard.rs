@@ -176,10 +176,27 @@ impl Shard {
         cursor: &mut Cursor,
         limits: PullLimits,
         items: &mut impl Extend<Item>,
-    ) {
-        if let Some(user) = self.find(hash, name) {
-            user.mailbox.pull(cursor, limits, items);
+    ) -> bool {
+        self.find(hash, name).is_some_and(|user| user.mailbox.pull(cursor, limits, items))
+    }
+
+    pub(super) fn give_up(&mut self, through: u64) -> u64 {
+        let mut given_up = 0;
+        let mut emptied = Vec::new();
+        for user in self.users.iter_mut().filter(|user| user.mailbox.oldest().is_some_and(|oldest| oldest <= through)) {
+            let bytes = user.mailbox.pending_bytes();
+            let gone = u64::from(user.mailbox.give_up(through));
+            given_up += gone;
+            self.pending -= gone;
+            self.pending_bytes = self.pending_bytes - bytes + user.mailbox.pending_bytes();
+            if user.can_be_forgotten() {
+                emptied.push((user.hash, Arc::clone(&user.name)));
+            }
         }
+        for (hash, name) in emptied {
+            self.forget(hash, &name);
+        }
+        given_up
     }
 
     pub(super) fn summary(&self, hash: u64, name: &str) -> UserSummary {

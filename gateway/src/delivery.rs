@@ -1,0 +1,211 @@
+//! The use cases: publish, subscribe, look at a user, disconnect one.
+//!
+//! One path leads through it: a publisher encodes an entry and hands it to the committer; the log orders it; the applying
+//! task reads the log's tail and is the only one that changes mailboxes; sessions pull. [`Delivery`] is the handle that the
+//! edges (HTTP, sockets) hold. Nothing here knows of either.
+
+mod apply;
+mod frames;
+mod publish;
+mod retention;
+mod subscribe;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::domain::{Epoch, Position, UserId};
+use crate::lifecycle::Lifecycle;
+use crate::log::entry::Settings;
+use crate::log::{Log, ReadError};
+use crate::metrics::{Metrics, Transport};
+use crate::protocol::CloseCode;
+use crate::registry::{Bounds, OverflowPolicy, Registry, RegistryStats, UserSummary};
+
+pub use apply::{Effect, StateMachine, Step};
+pub use frames::{Frame, FrameCache};
+pub use publish::{Accepted, Committer, PublishError, Receipt};
+pub use subscribe::{After, FrameSink, Pull, SubscribeError, Subscription};
+
+/// How the delivery works, apart from what goes through the log as [`Settings`].
+#[derive(Debug, Clone)]
+pub struct DeliveryOptions {
+    /// What apply depends on.
+    pub settings: Settings,
+    /// Bytes of recent frames kept in memory.
+    pub frame_cache_bytes: u64,
+    /// Sessions a user may hold.
+    pub max_sessions_per_user: usize,
+}
+
+/// The handle that the edges hold; cheap to clone.
+#[derive(Clone)]
+pub struct Delivery {
+    shared: Arc<Shared>,
+    committer: Committer,
+}
+
+/// What every part of the delivery works on.
+pub(crate) struct Shared {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) epoch: Epoch,
+    pub(crate) registry: Registry,
+    pub(crate) frames: FrameCache,
+    pub(crate) applied: Applied,
+    pub(crate) waiters: publish::Waiters,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    pub(crate) next_session: AtomicU64,
+    pub(crate) max_sessions_per_user: usize,
+}
+
+/// The last number that every shard has.
+#[derive(Default)]
+pub(crate) struct Applied {
+    number: AtomicU64,
+    moved: Notify,
+}
+
+/// Why the delivery could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    /// The log has no beginning, or could not take the settings.
+    #[error("the log cannot be used: {0}")]
+    Unusable(String),
+}
+
+impl Delivery {
+    /// Rebuilds the state from the log and starts the tasks that keep it going.
+    ///
+    /// Resolves once everything in the log is applied and the settings are in force.
+    ///
+    /// # Errors
+    /// [`StartError`] when the log cannot be read or written.
+    pub async fn start(
+        log: Arc<dyn Log>,
+        options: DeliveryOptions,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, StartError> {
+        let state = log.state().await?;
+        let shared = Arc::new(Shared {
+            log: Arc::clone(&log),
+            epoch: state.epoch,
+            registry: Registry::new(),
+            frames: FrameCache::new(options.frame_cache_bytes),
+            applied: Applied::default(),
+            waiters: publish::Waiters::default(),
+            metrics,
+            clock,
+            next_session: AtomicU64::new(1),
+            max_sessions_per_user: options.max_sessions_per_user,
+        });
+        shared.applied.advance(state.first - 1);
+        let tail = log.tail(state.first - 1).map_err(|error| StartError::Unusable(error.to_string()))?;
+        lifecycle.spawn_essential("apply", apply::run(Arc::clone(&shared), tail, lifecycle.clone()));
+        let committer = Committer::start(&shared, lifecycle);
+        shared.applied.reached(state.head).await;
+        // Appended at every start for now: the log in memory is new each time.
+        committer
+            .append(crate::log::entry::encode_settings(&options.settings))
+            .await
+            .map_err(|error| StartError::Unusable(error.to_string()))?;
+        let retention = retention::run(Arc::clone(&shared), committer.clone(), options.settings);
+        lifecycle.spawn_essential("retention", retention);
+        Ok(Self { shared, committer })
+    }
+
+    /// The position of `number` in this log.
+    #[must_use]
+    pub fn position(&self, number: u64) -> Position {
+        Position::new(self.shared.epoch, number)
+    }
+
+    /// The time that notifications are stamped with.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// What is known of a user.
+    #[must_use]
+    pub fn user(&self, user: &UserId) -> UserSummary {
+        self.shared.registry.summary(user.as_str())
+    }
+
+    /// Closes every session of a user with 4010 and returns how many there were.
+    #[must_use]
+    pub fn disconnect(&self, user: &UserId) -> usize {
+        let sessions = self.shared.registry.sessions_of(user.as_str());
+        for session in &sessions {
+            session.close(CloseCode::Disconnected);
+        }
+        sessions.len()
+    }
+
+    /// Asks every session to leave with `code`.
+    pub fn close_all_sessions(&self, code: CloseCode) {
+        for session in self.shared.registry.all_sessions() {
+            session.close(code);
+        }
+    }
+
+    /// Brings the gauges up to date and returns the sums they were read from.
+    pub fn refresh_metrics(&self, mailbox_max_count: u32) -> RegistryStats {
+        let stats = self.shared.registry.stats();
+        let metrics = &self.shared.metrics;
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        metrics.mailbox_depth.set(gauge(stats.pending));
+        metrics.mailbox_bytes.set(gauge(stats.pending_bytes));
+        metrics.mailbox_high_watermark.set(stats.high_watermark as f64 / f64::from(mailbox_max_count));
+        metrics.sessions.of(Transport::WebSocket).set(gauge(stats.sessions));
+        metrics.users.set(gauge(stats.online_users));
+        metrics.known_users.set(gauge(stats.known_users));
+        stats
+    }
+}
+
+impl Applied {
+    /// The last number that every shard has.
+    pub(crate) fn get(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn advance(&self, number: u64) {
+        self.number.store(number, Ordering::Release);
+        self.moved.notify_waiters();
+    }
+
+    /// Resolves once `number` is applied.
+    pub(crate) async fn reached(&self, number: u64) {
+        loop {
+            // Registered before looking: an advance in between is not missed.
+            let moved = self.moved.notified();
+            if self.get() >= number {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    pub(crate) async fn reached_within(&self, number: u64, timeout: Duration) -> bool {
+        tokio::time::timeout(timeout, self.reached(number)).await.is_ok()
+    }
+}
+
+impl From<&Settings> for Bounds {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            max_count: settings.mailbox_max_count,
+            max_bytes: settings.mailbox_max_bytes,
+            policy: if settings.reject_on_overflow { OverflowPolicy::Reject } else { OverflowPolicy::DropOldest },
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the edges share: how a request is read, how a failure is told, who is let in.
+//!
+//! HTTP, WebSocket and later edges build on this and know nothing of each other.
+
+pub mod body;
+pub mod parameters;
+pub mod problem;
+
+pub use body::{BatchBody, InvalidBody, JsonBody};
+pub use parameters::{AfterParam, UserParam};
+pub use problem::Problem;

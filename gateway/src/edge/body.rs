@@ -1,0 +1,159 @@
+//! Request bodies in JSON, parsed straight from their bytes.
+//!
+//! poem-openapi's own `Json` names no field when a value has the wrong type, and builds a tree of values first. These two
+//! keep its schema and parse with serde: the error names the field and the place in the text.
+
+use std::marker::PhantomData;
+
+use poem::error::ResponseError;
+use poem::http::StatusCode;
+use poem::{FromRequest, Request, RequestBody, Result};
+use poem_openapi::payload::{Json, ParsePayload, Payload};
+use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+/// A JSON body of type `T`: its schema from [`Type`], its parsing from serde.
+pub struct JsonBody<T>(pub T);
+
+/// A JSON array whose items are parsed one by one, so that a bad one fails alone.
+pub struct BatchBody<T> {
+    items: Vec<Box<RawValue>>,
+    _item: PhantomData<T>,
+}
+
+/// The body is not what the schema asks for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct InvalidBody {
+    /// The field that is wrong, when it can be named.
+    pub field: Option<String>,
+    /// What is wrong, and where in the text.
+    pub message: String,
+}
+
+impl ResponseError for InvalidBody {
+    fn status(&self) -> StatusCode {
+        StatusCode::BAD_REQUEST
+    }
+}
+
+impl<T: DeserializeOwned> BatchBody<T> {
+    /// How many items there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Parses each item.
+    pub fn into_items(self) -> impl Iterator<Item = Result<T, InvalidBody>> {
+        self.items.into_iter().map(|item| parse(item.get().as_bytes()))
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidBody> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let field = (error.inner().is_data() && path != ".").then_some(path);
+        let inner = error.into_inner();
+        let kind = if inner.is_data() { "" } else { "invalid JSON: " };
+        InvalidBody { field, message: format!("{kind}{inner}") }
+    })?;
+    let behind = deserializer.end();
+    behind.map_err(|error| InvalidBody { field: None, message: format!("invalid JSON: {error}") })?;
+    Ok(value)
+}
+
+impl<T: Type> Payload for JsonBody<T> {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn check_content_type(content_type: &str) -> bool {
+        Json::<T>::check_content_type(content_type)
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Type + DeserializeOwned> ParsePayload for JsonBody<T> {
+    const IS_REQUIRED: bool = true;
+
+    async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
+        let bytes = Vec::<u8>::from_request(request, body).await?;
+        Ok(Self(parse(&bytes)?))
+    }
+}
+
+impl<T: Type> Payload for BatchBody<T> {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn check_content_type(content_type: &str) -> bool {
+        Json::<T>::check_content_type(content_type)
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        Vec::<T>::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Type + DeserializeOwned> ParsePayload for BatchBody<T> {
+    const IS_REQUIRED: bool = true;
+
+    async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
+        let bytes = Vec::<u8>::from_request(request, body).await?;
+        Ok(Self { items: parse(&bytes)?, _item: PhantomData })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only parsed")]
+    struct Item {
+        to: Vec<String>,
+    }
+
+    fn error(text: &str) -> InvalidBody {
+        parse::<Item>(text.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_by_its_path_and_place() {
+        let wrong = error(r#"{"to": ["a", 7]}"#);
+        assert_eq!(wrong.field.as_deref(), Some("to[1]"));
+        assert_eq!(wrong.message, "invalid type: integer `7`, expected a string at line 1 column 14");
+    }
+
+    #[test]
+    fn an_unknown_field_is_named() {
+        assert!(error(r#"{"to": [], "too": 1}"#).message.starts_with("unknown field `too`, expected `to`"));
+    }
+
+    #[test]
+    fn text_that_is_no_json_is_refused_with_its_place() {
+        assert_eq!(error("{\"to\": [\n]").message, "invalid JSON: EOF while parsing an object at line 2 column 1");
+        assert_eq!(error(r#"{"to": []} x"#).message, "invalid JSON: trailing characters at line 1 column 12");
+        assert!(error("").message.starts_with("invalid JSON: EOF"));
+    }
+}

@@ -1,0 +1,90 @@
+//! Path and query parameters, parsed once into the domain's types.
+
+use std::borrow::Cow;
+
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, Type};
+
+use crate::delivery::After;
+use crate::domain::UserId;
+
+/// A user id in a path, percent-encoded there.
+#[derive(Debug, Clone)]
+pub struct UserParam(pub UserId);
+
+/// Where a receiver wants to start: `start`, `now` or a position.
+#[derive(Debug, Clone, Copy)]
+pub struct AfterParam(pub After);
+
+macro_rules! text_parameter {
+    ($type:ty, $name:literal, $schema:expr) => {
+        impl Type for $type {
+            const IS_REQUIRED: bool = true;
+            type RawValueType = Self;
+            type RawElementValueType = Self;
+
+            fn name() -> Cow<'static, str> {
+                $name.into()
+            }
+
+            fn schema_ref() -> MetaSchemaRef {
+                let schema: fn(MetaSchema) -> MetaSchema = $schema;
+                MetaSchemaRef::Inline(Box::new(schema(MetaSchema::new("string"))))
+            }
+
+            fn as_raw_value(&self) -> Option<&Self> {
+                Some(self)
+            }
+
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+                Box::new(std::iter::once(self))
+            }
+        }
+    };
+}
+
+text_parameter!(UserParam, "user", |schema| MetaSchema {
+    min_length: Some(1),
+    max_length: Some(UserId::MAX_BYTES),
+    example: Some("bob".into()),
+    ..schema
+});
+
+text_parameter!(AfterParam, "after", |schema| MetaSchema { ..schema });
+
+impl ParseFromParameter for UserParam {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        UserId::parse(value).map(Self).map_err(ParseError::custom)
+    }
+}
+
+impl ParseFromParameter for AfterParam {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        let after = match value {
+            "start" => After::Start,
+            "now" => After::Now,
+            position => After::Position(position.parse().map_err(|_| {
+                ParseError::<Self>::custom("expected `start`, `now` or a position such as one from a frame")
+            })?),
+        };
+        Ok(Self(after))
+    }
+}
+
+/// The chapters of the API's manual.
+#[derive(poem_openapi::Tags)]
+pub enum Tag {
+    /// For back ends that tell somebody something.
+    Sending,
+    /// For whoever wants to be told.
+    Receiving,
+    /// For whoever looks after users.
+    Users,
+}
+
+/// The name under which the client reached the gateway: `Host`, or `:authority` in HTTP/2.
+#[must_use]
+pub fn host(request: &poem::Request) -> &str {
+    let authority = || request.uri().authority().map(poem::http::uri::Authority::as_str);
+    request.header(poem::http::header::HOST).or_else(authority).unwrap_or_default()
+}

@@ -1,0 +1,121 @@
+//! Failures as the sender sees them: `application/problem+json` (RFC 9457).
+//!
+//! One `match` turns every error into status, public text and, where the fault is ours, a log line.
+
+use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
+use poem::http::{StatusCode, header};
+use poem::{IntoResponse, Response};
+use poem_openapi::Object;
+use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
+use poem_openapi::types::ToJSON;
+
+use super::body::InvalidBody;
+
+/// The media type of a problem.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// What went wrong, in the form of RFC 9457.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct Problem {
+    /// A URI that names the kind of problem; `about:blank` says no more than the status.
+    #[oai(rename = "type")]
+    kind: String,
+    /// The status in words.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong with this request.
+    detail: String,
+    /// The part of the request that is wrong, when it can be named: `to[2]`, `ttl_seconds`, `user`.
+    field: Option<String>,
+    /// `unknown` when the notification may have been accepted although no 202 came: retry it with the same id of yours.
+    delivered: Option<String>,
+}
+
+impl Problem {
+    /// A problem of this status.
+    #[must_use]
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank".to_owned(),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            field: None,
+            delivered: None,
+        }
+    }
+
+    /// A malformed request whose faulty part has a name.
+    #[must_use]
+    pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..Self::new(StatusCode::BAD_REQUEST, detail) }
+    }
+
+    /// Marks that nobody can tell whether the notification was accepted.
+    #[must_use]
+    pub fn delivery_unknown(self) -> Self {
+        Self { delivered: Some("unknown".to_owned()), ..self }
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Turns an error that no handler answered into a problem.
+    #[must_use]
+    pub fn from_error(error: &poem::Error) -> Self {
+        if let Some(error) = error.downcast_ref::<InvalidBody>() {
+            let problem = Self::new(StatusCode::BAD_REQUEST, error.to_string());
+            return Self { field: error.field.clone(), ..problem };
+        }
+        if let Some(error) = error.downcast_ref::<ParsePathError>() {
+            return Self::invalid(error.name, reason(&error.reason));
+        }
+        if let Some(error) = error.downcast_ref::<ParseParamError>() {
+            return Self::invalid(error.name, reason(&error.reason));
+        }
+        if let Some(error) = error.downcast_ref::<ContentTypeError>() {
+            return Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{error}; send `Content-Type: application/json`"));
+        }
+        if let Some(error) = error.downcast_ref::<ReadBodyError>() {
+            return Self::new(error_status(error), error.to_string());
+        }
+        if error.downcast_ref::<NotFoundError>().is_some() {
+            return Self::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /docs");
+        }
+        if error.downcast_ref::<MethodNotAllowedError>().is_some() {
+            return Self::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not know the method; see /docs");
+        }
+        let status = error.status();
+        if status.is_server_error() {
+            tracing::error!(%error, status = status.as_u16(), "a request failed");
+            return Self::new(status, "the gateway failed to answer this request");
+        }
+        Self::new(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        Response::builder()
+            .status(self.status())
+            .header(header::CONTENT_TYPE, CONTENT_TYPE)
+            .body(self.to_json_string())
+    }
+}
+
+fn error_status(error: &ReadBodyError) -> StatusCode {
+    match error {
+        ReadBodyError::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// poem-openapi wraps a parameter's own message into its type's name; only the message helps the sender.
+fn reason(text: &str) -> &str {
+    text.split_once("\": ").map_or(text, |(_, message)| message)
+}

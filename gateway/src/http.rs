@@ -1,0 +1,80 @@
+//! The HTTP API: the whole route table, and nothing that decides about delivery.
+//!
+//! Handlers parse a request into the domain's types, call one use case of `delivery`, and turn its result into a typed
+//! response.
+
+mod docs;
+mod guard;
+mod schema;
+mod send;
+mod users;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Route};
+use poem_openapi::{OpenApi, OpenApiService};
+
+use crate::auth::{HostPolicy, OriginPolicy};
+use crate::delivery::Delivery;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+
+pub use guard::Guard;
+pub use send::{SendApi, SendLimits};
+pub use users::UsersApi;
+
+/// What the handlers and what guards them need.
+#[derive(Clone)]
+pub struct Http {
+    /// The use cases.
+    pub delivery: Delivery,
+    /// What counts requests.
+    pub metrics: Arc<Metrics>,
+    /// Whether new work is welcome.
+    pub lifecycle: Lifecycle,
+    /// Which hosts are answered.
+    pub hosts: HostPolicy,
+    /// Which pages may use the API.
+    pub origins: OriginPolicy,
+    /// Limits of what may be sent.
+    pub limits: SendLimits,
+    /// The largest request body, in bytes.
+    pub max_body: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+}
+
+/// Every public route. `sockets` is the operation that opens a WebSocket.
+pub fn routes(http: Http, sockets: impl OpenApi + 'static) -> impl Endpoint + use<> {
+    let guard = Guard::new(&http);
+    let sending = SendApi { http: http.clone() };
+    let users = UsersApi { delivery: http.delivery };
+    let service = service((sending, users, sockets));
+    Route::new()
+        .at("/", poem::get(docs::home))
+        .at("/openapi.json", docs::json(service.spec()))
+        .at("/asyncapi.yaml", poem::get(docs::asyncapi))
+        .nest("/docs", service.swagger_ui())
+        .nest("/", service)
+        .with(guard)
+        .into_endpoint()
+}
+
+/// The OpenAPI document, as `gateway openapi` prints it and `/openapi.json` serves it.
+///
+/// The operations are not called for it; `sockets` may be anything that describes them.
+pub fn document(apis: impl OpenApi) -> String {
+    service(apis).spec()
+}
+
+fn service<A: OpenApi>(apis: A) -> OpenApiService<A, ()> {
+    OpenApiService::new(apis, "Notification gateway", crate::VERSION).server("/").summary("POST in, WebSocket push out").description(
+        "POST a notification and the gateway pushes it at once to every WebSocket its recipient holds, keeps it for \
+         those who are away, and counts what became of it.\n\n\
+         **Try it:** open a socket (`gateway listen bob`, or any WebSocket client at `/ws/bob`), then execute \
+         *Send a notification* below as it stands.\n\n\
+         Errors are `application/problem+json` (RFC 9457). A 4xx or 507 is never delivered; a 503 that says \
+         `\"delivered\":\"unknown\"` may have been. The socket's frames are described in [/asyncapi.yaml](/asyncapi.yaml).",
+    )
+}

@@ -1,0 +1,298 @@
+//! `POST /v1/notifications` and its batch.
+
+use std::collections::HashSet;
+
+use poem::http::{HeaderMap, StatusCode};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, OpenApi};
+use uuid::Uuid;
+
+use super::Http;
+use super::schema::{AcceptedAnswer, BatchItem, NotificationRequest};
+use crate::delivery::PublishError;
+use crate::domain::{Notification, NotificationId, UserId};
+use crate::edge::parameters::Tag;
+use crate::edge::{BatchBody, InvalidBody, JsonBody, Problem};
+use crate::metrics::{SendResult, Target};
+
+/// When a sender shall try again after a 503, in seconds.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Limits of what may be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct SendLimits {
+    /// Users one notification may name.
+    pub max_recipients: usize,
+    /// Notifications a batch may carry.
+    pub max_batch: usize,
+    /// Bytes of an encoded frame.
+    pub max_bytes: usize,
+    /// Time to live when the sender does not say, in seconds.
+    pub default_ttl_seconds: u32,
+    /// The longest time to live, in seconds.
+    pub max_ttl_seconds: u32,
+}
+
+/// The operations for senders.
+pub struct SendApi {
+    pub(super) http: Http,
+}
+
+/// The answer to one notification.
+#[derive(ApiResponse)]
+enum SendResponse {
+    /// Accepted: it is in the log and in the mailboxes, and its recipients' sessions were woken.
+    #[oai(status = 202)]
+    Accepted(Json<AcceptedAnswer>),
+    /// Malformed; `field` names the part that is wrong. Nothing is delivered.
+    #[oai(status = 400, content_type = "application/problem+json")]
+    BadRequest(Json<Problem>),
+    /// The body, the notification or its list of recipients is too large. Nothing is delivered.
+    #[oai(status = 413, content_type = "application/problem+json")]
+    TooLarge(Json<Problem>),
+    /// The body is not `application/json`. Nothing is delivered.
+    #[oai(status = 415, content_type = "application/problem+json")]
+    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
+    UnsupportedMediaType(Json<Problem>),
+    /// The gateway is stopping, behind, or its log cannot take more: try again after `Retry-After` seconds. If the problem
+    /// says `"delivered":"unknown"` the notification may have been accepted.
+    #[oai(status = 503, content_type = "application/problem+json")]
+    Unavailable(
+        Json<Problem>,
+        /// Seconds.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
+    /// The mailbox of every recipient is full and the overflow policy is `reject`. Nothing is delivered.
+    #[oai(status = 507, content_type = "application/problem+json")]
+    InsufficientStorage(Json<Problem>),
+}
+
+/// The answer to a batch.
+#[derive(ApiResponse)]
+enum BatchResponse {
+    /// One status an item, in the order of the request. Items succeed and fail on their own.
+    #[oai(status = 202)]
+    Accepted(Json<Vec<BatchItem>>),
+    /// The body is no JSON array. Nothing is delivered.
+    #[oai(status = 400, content_type = "application/problem+json")]
+    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
+    BadRequest(Json<Problem>),
+    /// The body is too large, or has more than 1,000 items. Nothing is delivered.
+    #[oai(status = 413, content_type = "application/problem+json")]
+    TooLarge(Json<Problem>),
+    /// The body is not `application/json`. Nothing is delivered.
+    #[oai(status = 415, content_type = "application/problem+json")]
+    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
+    UnsupportedMediaType(Json<Problem>),
+    /// The gateway is stopping: try again after `Retry-After` seconds. Nothing is delivered.
+    #[oai(status = 503, content_type = "application/problem+json")]
+    Unavailable(
+        Json<Problem>,
+        /// Seconds.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
+}
+
+/// A refusal and how it is counted.
+struct Refusal {
+    result: SendResult,
+    problem: Problem,
+}
+
+#[OpenApi(tag = "Tag::Sending")]
+impl SendApi {
+    /// Send a notification
+    ///
+    /// Pushes the notification at once to every session its recipients hold and keeps it for those who are away, until
+    /// it expires or a full mailbox has to make room. The answer comes when it is in the log and in the mailboxes.
+    ///
+    /// `Idempotency-Key` is not supported yet: a request that carries one is refused with 400 rather than accepted twice.
+    #[oai(path = "/v1/notifications", method = "post", operation_id = "sendNotification")]
+    async fn send(&self, headers: &HeaderMap, notification: JsonBody<NotificationRequest>) -> SendResponse {
+        let target = target_of(&notification.0);
+        match self.send_one(headers, notification.0).await {
+            Ok(accepted) => {
+                self.http.metrics.count_send(target, SendResult::Accepted);
+                SendResponse::Accepted(Json(accepted))
+            }
+            Err(refusal) => {
+                self.http.metrics.count_send(target, refusal.result);
+                let problem = Json(refusal.problem);
+                match refusal.result {
+                    SendResult::Accepted | SendResult::Invalid => SendResponse::BadRequest(problem),
+                    SendResult::TooLarge => SendResponse::TooLarge(problem),
+                    SendResult::Rejected => SendResponse::InsufficientStorage(problem),
+                    SendResult::Overloaded => SendResponse::Unavailable(problem, RETRY_AFTER_SECONDS),
+                }
+            }
+        }
+    }
+
+    /// Send many notifications
+    ///
+    /// Up to 1,000 notifications in one request, each for its own recipients: some eight times cheaper than one request
+    /// each. Not atomic: every item has a status of its own, in the same order.
+    #[oai(path = "/v1/notifications/batch", method = "post", operation_id = "sendNotificationBatch")]
+    async fn send_batch(&self, headers: &HeaderMap, notifications: BatchBody<NotificationRequest>) -> BatchResponse {
+        let max_batch = self.http.limits.max_batch;
+        if notifications.len() > max_batch {
+            let detail = format!("a batch has at most {max_batch} items, this one has {}", notifications.len());
+            return BatchResponse::TooLarge(Json(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
+        }
+        if let Err(refusal) = self.welcome(headers) {
+            let problem = Json(refusal.problem);
+            return match refusal.result {
+                SendResult::Overloaded => BatchResponse::Unavailable(problem, RETRY_AFTER_SECONDS),
+                _ => BatchResponse::BadRequest(problem),
+            };
+        }
+        BatchResponse::Accepted(Json(self.send_items(notifications).await))
+    }
+
+    async fn send_one(&self, headers: &HeaderMap, request: NotificationRequest) -> Result<AcceptedAnswer, Refusal> {
+        self.welcome(headers)?;
+        let notification = self.accept(request)?;
+        let published = self.http.delivery.publish(&notification, self.http.limits.max_bytes).await;
+        if let Ok(accepted) = &published {
+            self.count_fanout(&notification, accepted.online);
+        }
+        Ok(AcceptedAnswer::new(published?))
+    }
+}
+
+impl SendApi {
+    async fn send_items(&self, notifications: BatchBody<NotificationRequest>) -> Vec<BatchItem> {
+        let parsed: Vec<(Target, Result<Notification, Refusal>)> =
+            notifications.into_items().map(|item| self.accept_item(item)).collect();
+        let valid: Vec<Notification> = parsed.iter().filter_map(|(_, item)| item.as_ref().ok().cloned()).collect();
+        let published = self.http.delivery.publish_batch(&valid, self.http.limits.max_bytes).await;
+        let mut published = valid.iter().zip(published);
+        let answers = parsed.into_iter().map(|(target, item)| {
+            let result = item.and_then(|_| {
+                let (notification, result) = published.next().expect("one result for each valid item");
+                if let Ok(accepted) = &result {
+                    self.count_fanout(notification, accepted.online);
+                }
+                Ok(AcceptedAnswer::new(result?))
+            });
+            let counted = result.as_ref().map_or_else(|refusal| refusal.result, |_| SendResult::Accepted);
+            self.http.metrics.count_send(target, counted);
+            BatchItem::new(result.map_err(|refusal| refusal.problem))
+        });
+        answers.collect()
+    }
+
+    fn accept_item(&self, item: Result<NotificationRequest, InvalidBody>) -> (Target, Result<Notification, Refusal>) {
+        match item {
+            Ok(request) => (target_of(&request), self.accept(request)),
+            Err(error) => {
+                let problem = Problem::from_error(&error.into());
+                (Target::Unknown, Err(Refusal { result: SendResult::Invalid, problem }))
+            }
+        }
+    }
+
+    /// Whether the gateway takes sends at all, from such a request.
+    fn welcome(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.http.lifecycle.is_stopping() {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
+            return Err(Refusal { result: SendResult::Overloaded, problem });
+        }
+        if headers.contains_key("idempotency-key") {
+            return Err(invalid("Idempotency-Key", "idempotency keys are not supported yet; nothing was sent"));
+        }
+        Ok(())
+    }
+
+    /// Checks every rule and gives the notification its name and time.
+    fn accept(&self, request: NotificationRequest) -> Result<Notification, Refusal> {
+        let limits = &self.http.limits;
+        let names = match (request.to, request.topic) {
+            (Some(_), Some(_)) => return Err(invalid("to", "name either `to` or `topic`, not both")),
+            (None, None) => return Err(invalid("to", "a notification needs recipients: name them in `to`")),
+            (None, Some(_)) => {
+                return Err(invalid("topic", "topics are not supported yet: name the recipients in `to`"));
+            }
+            (Some(names), None) => names,
+        };
+        let ttl_seconds = request.ttl_seconds.unwrap_or(limits.default_ttl_seconds);
+        if ttl_seconds == 0 || ttl_seconds > limits.max_ttl_seconds {
+            let detail = format!("the time to live is 1 to {} seconds", limits.max_ttl_seconds);
+            return Err(invalid("ttl_seconds", detail));
+        }
+        Ok(Notification {
+            id: NotificationId::from_uuid(Uuid::now_v7()),
+            accepted_at_us: self.http.delivery.clock().now_us(),
+            recipients: recipients(names, limits.max_recipients)?,
+            from: request.from,
+            title: request.title,
+            body: request.body,
+            data: request.data,
+            ttl_seconds,
+            priority: request.priority.map(Into::into).unwrap_or_default(),
+        })
+    }
+
+    fn count_fanout(&self, notification: &Notification, online: u32) {
+        let target = if notification.recipients.len() == 1 { Target::User } else { Target::Users };
+        self.http.metrics.fanout_recipients.of(target).observe(f64::from(online));
+    }
+}
+
+/// The recipients as users, each once, in the sender's order.
+fn recipients(names: Vec<String>, max_recipients: usize) -> Result<Vec<UserId>, Refusal> {
+    if names.is_empty() {
+        return Err(invalid("to", "a notification needs recipients: `to` is empty"));
+    }
+    if names.len() > max_recipients {
+        let detail = format!("a notification has at most {max_recipients} recipients, this one has {}", names.len());
+        return Err(invalid("to", detail));
+    }
+    let mut users = Vec::with_capacity(names.len());
+    for (index, name) in names.iter().enumerate() {
+        users.push(UserId::parse(name).map_err(|error| invalid(format!("to[{index}]"), error.to_string()))?);
+    }
+    if users.len() > 1 {
+        let mut seen = HashSet::with_capacity(users.len());
+        users.retain(|user| seen.insert(user.clone()));
+    }
+    Ok(users)
+}
+
+fn target_of(request: &NotificationRequest) -> Target {
+    match request.to.as_ref().map(Vec::len) {
+        Some(1) => Target::User,
+        Some(2..) => Target::Users,
+        _ => Target::Unknown,
+    }
+}
+
+fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Refusal {
+    Refusal { result: SendResult::Invalid, problem: Problem::invalid(field, detail) }
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PublishError::NotificationTooLarge { .. } | PublishError::EntryTooLarge(_) => Self {
+                result: SendResult::TooLarge,
+                problem: Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail),
+            },
+            PublishError::AllRejected(_) => Self {
+                result: SendResult::Rejected,
+                problem: Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail),
+            },
+            PublishError::Unavailable(_) => Self {
+                result: SendResult::Overloaded,
+                problem: Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail),
+            },
+            PublishError::Unknown(_) => Self {
+                result: SendResult::Overloaded,
+                problem: Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).delivery_unknown(),
+            },
+        }
+    }
+}

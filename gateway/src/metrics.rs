@@ -1,0 +1,260 @@
+//! Every metric of the gateway, declared once: the doc comment of a field is its help text.
+//!
+//! Handles are resolved once; labels are closed enums whose every combination exists from the start at 0, so that `rate()`
+//! sees the first event. Nothing is ever labelled with a user, an id or a text from outside. Gauges that can be counted at
+//! scrape time are counted there.
+
+mod labels;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+pub use labels::{Direction, Label, OpenResult, SendResult, Stage, Target, Transport};
+
+use crate::domain::{DropReason, Priority};
+use crate::protocol::{CloseCode, Initiator};
+
+/// Edges for latencies, in seconds; 0.25 is the edge of the objective.
+const LATENCY_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// OpenTelemetry's advice for HTTP durations, in seconds.
+const HTTP_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const FANOUT_RECIPIENTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0, 5_000.0, 25_000.0];
+const STORED_AGE_SECONDS: &[f64] = &[1.0, 5.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0, 21_600.0, 86_400.0];
+const SESSION_SECONDS: &[f64] = &[1.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0, 86_400.0];
+const BATCH_SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
+/// A counter for each value of one label.
+#[derive(Clone)]
+pub struct PerLabel<L: Label, M>(Vec<(L, M)>);
+
+impl<L: Label, M> PerLabel<L, M> {
+    /// The handle for this value.
+    pub fn of(&self, label: L) -> &M {
+        let found = self.0.iter().find(|(known, _)| *known == label);
+        &found.expect("every value of a closed label has its handle").1
+    }
+}
+
+macro_rules! declare {
+    ($($(#[doc = $help:literal])+ $field:ident: $type:ty = $make:expr;)*) => {
+        /// The gateway's metrics, ready to be counted.
+        pub struct Metrics {
+            registry: Registry,
+            $($(#[doc = $help])+ pub $field: $type,)*
+        }
+
+        impl Metrics {
+            /// Registers every metric in a registry of its own: many gateways can live in one process.
+            #[must_use]
+            #[expect(clippy::new_without_default, reason = "metrics are made once, at start, on purpose")]
+            pub fn new() -> Self {
+                let registry = Registry::new();
+                $(let $field: $type = {
+                    let help = concat!($($help),+).trim();
+                    let make: fn(&Registry, &str) -> $type = $make;
+                    make(&registry, help)
+                };)*
+                Self { registry, $($field,)* }
+            }
+        }
+    };
+}
+
+declare! {
+    /// Duration of HTTP requests to the public listener, sockets excluded.
+    http_request_duration: HistogramVec = |registry, help| {
+        let labels = ["http_request_method", "http_route", "http_response_status_code"];
+        let options = HistogramOpts::new("http_server_request_duration_seconds", help).buckets(HTTP_SECONDS.to_vec());
+        registered(registry, HistogramVec::new(options, &labels))
+    };
+    /// HTTP requests in flight.
+    http_active_requests: IntGauge = |registry, help| {
+        registered(registry, IntGauge::new("http_server_active_requests", help))
+    };
+    /// Notifications offered by senders, by what the gateway answered.
+    notifications: Vec<(Target, PerLabel<SendResult, IntCounter>)> = |registry, help| {
+        let options = Opts::new("gateway_notifications_total", help);
+        let vector = registered(registry, IntCounterVec::new(options, &["target", "result"]));
+        let per_target = |target: Target| per_label(|result: SendResult| {
+            vector.with_label_values(&[target.as_str(), result.as_str()])
+        });
+        Target::ALL.iter().map(|target| (*target, per_target(*target))).collect()
+    };
+    /// Recipients of one accepted notification.
+    fanout_recipients: PerLabel<Target, Histogram> = |registry, help| {
+        let vector = histograms(registry, "gateway_fanout_recipients", help, FANOUT_RECIPIENTS, "target");
+        per_label(|target: Target| vector.with_label_values(&[target.as_str()]))
+    };
+    /// Time from acceptance of a notification to a stage of its delivery to a session that was connected when it came.
+    push_latency: PerLabel<Stage, Histogram> = |registry, help| {
+        let vector = histograms(registry, "gateway_push_latency_seconds", help, LATENCY_SECONDS, "stage");
+        per_label(|stage: Stage| vector.with_label_values(&[stage.as_str()]))
+    };
+    /// Age of notifications that had waited for a session when it connected, at the time they were written to it.
+    stored_delivery_age: Histogram = |registry, help| {
+        let name = "gateway_stored_delivery_age_seconds";
+        registered(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(STORED_AGE_SECONDS.to_vec())))
+    };
+    /// Notifications put into mailboxes, one for each recipient.
+    mailbox_enqueued: PerLabel<Priority, IntCounter> = |registry, help| {
+        counters(registry, "gateway_mailbox_enqueued_total", help, "priority")
+    };
+    /// Notifications lost, one for each recipient and exactly once: evicted by overflow or rejected by a full mailbox.
+    mailbox_dropped: PerLabel<DropReason, IntCounter> = |registry, help| {
+        counters(registry, "gateway_mailbox_dropped_total", help, "reason")
+    };
+    /// Notifications whose time to live passed while they waited, one for each recipient.
+    mailbox_expired: IntCounter = |registry, help| counter(registry, "gateway_mailbox_expired_total", help);
+    /// Notifications waiting in mailboxes.
+    mailbox_depth: IntGauge = |registry, help| gauge(registry, "gateway_mailbox_depth", help);
+    /// Bytes of the frames waiting in mailboxes.
+    mailbox_bytes: IntGauge = |registry, help| gauge(registry, "gateway_mailbox_bytes", help);
+    /// The fullest mailbox since the last scrape, as a share of its bound.
+    mailbox_high_watermark: prometheus::Gauge = |registry, help| {
+        registered(registry, prometheus::Gauge::new("gateway_mailbox_high_watermark_ratio", help))
+    };
+    /// Open sessions.
+    sessions: PerLabel<Transport, IntGauge> = |registry, help| {
+        let vector = registered(registry, IntGaugeVec::new(Opts::new("gateway_sessions", help), &["transport"]));
+        per_label(|transport: Transport| vector.with_label_values(&[transport.as_str()]))
+    };
+    /// Users with at least one session.
+    users: IntGauge = |registry, help| gauge(registry, "gateway_users", help);
+    /// Users the registry remembers: online, or with something waiting.
+    known_users: IntGauge = |registry, help| gauge(registry, "gateway_known_users", help);
+    /// Attempts to open a session, by result.
+    sessions_opened: PerLabel<OpenResult, IntCounter> = |registry, help| {
+        let options = Opts::new("gateway_sessions_opened_total", help);
+        let vector = registered(registry, IntCounterVec::new(options, &["transport", "result"]));
+        per_label(|result: OpenResult| vector.with_label_values(&[Transport::WebSocket.as_str(), result.as_str()]))
+    };
+    /// Sessions that ended, by close code and by who ended them; 1006 is a connection that broke.
+    sessions_closed: IntCounterVec = |registry, help| {
+        let options = Opts::new("gateway_sessions_closed_total", help);
+        let vector = registered(registry, IntCounterVec::new(options, &["code", "initiator"]));
+        for (code, initiator) in labels::close_combinations() {
+            vector.with_label_values(&[code, initiator]);
+        }
+        vector
+    };
+    /// How long sessions lasted.
+    session_duration: Histogram = |registry, help| {
+        let options = HistogramOpts::new("gateway_session_duration_seconds", help).buckets(SESSION_SECONDS.to_vec());
+        registered(registry, Histogram::with_opts(options))
+    };
+    /// Bytes over WebSockets, framing included.
+    ws_bytes: PerLabel<Direction, IntCounter> = |registry, help| {
+        counters(registry, "gateway_ws_bytes_total", help, "direction")
+    };
+    /// Notifications written in one flush of a session.
+    ws_write_batch: Histogram = |registry, help| {
+        let options = HistogramOpts::new("gateway_ws_write_batch_frames", help).buckets(BATCH_SIZES.to_vec());
+        registered(registry, Histogram::with_opts(options))
+    };
+    /// Gaps announced to sessions, by reason.
+    gaps: PerLabel<crate::domain::GapReason, IntCounter> = |registry, help| {
+        counters(registry, "gateway_gaps_total", help, "reason")
+    };
+    /// Duration of one append to the log, a batch of entries.
+    log_append: Histogram = |registry, help| {
+        let options = HistogramOpts::new("gateway_log_append_seconds", help).buckets(LATENCY_SECONDS.to_vec());
+        registered(registry, Histogram::with_opts(options))
+    };
+    /// Entries in one append to the log.
+    log_batch: Histogram = |registry, help| {
+        let options = HistogramOpts::new("gateway_log_batch_entries", help).buckets(FANOUT_RECIPIENTS.to_vec());
+        registered(registry, Histogram::with_opts(options))
+    };
+    /// Entries in the log.
+    log_entries: IntGauge = |registry, help| gauge(registry, "gateway_log_entries", help);
+    /// Connections accepted by the public listener and still open.
+    connections: IntGauge = |registry, help| gauge(registry, "gateway_connections", help);
+    /// Failed attempts to accept a connection, out of file descriptors for example; each one pauses accepting.
+    accept_errors: IntCounter = |registry, help| counter(registry, "gateway_accept_errors_total", help);
+    /// Connections closed because their first request did not arrive in time.
+    first_request_timeouts: IntCounter = |registry, help| {
+        counter(registry, "gateway_first_request_timeouts_total", help)
+    };
+    /// 1 while the gateway is stopping.
+    draining: IntGauge = |registry, help| gauge(registry, "gateway_draining", help);
+    /// Always 1; the labels say what runs.
+    build_info: IntGauge = |registry, help| {
+        let options = Opts::new("gateway_build_info", help);
+        let vector = registered(registry, IntGaugeVec::new(options, &["version", "revision"]));
+        let info = vector.with_label_values(&[crate::VERSION, crate::REVISION]);
+        info.set(1);
+        info
+    };
+    /// Always 1; the label is the policy of full mailboxes.
+    config_info: IntGaugeVec = |registry, help| {
+        registered(registry, IntGaugeVec::new(Opts::new("gateway_config_info", help), &["overflow_policy"]))
+    };
+}
+
+impl Metrics {
+    /// Adds the process's own numbers: CPU, memory, file descriptors. At most one gateway in a process should.
+    pub fn register_process(&self) {
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        // A second registration in the same process would only repeat the same numbers.
+        let _ = self.registry.register(Box::new(process));
+    }
+
+    /// Counts one offered notification.
+    pub fn count_send(&self, target: Target, result: SendResult) {
+        let found = self.notifications.iter().find(|(known, _)| *known == target);
+        found.expect("every target has its handles").1.of(result).inc();
+    }
+
+    /// Counts the end of a session; a code that is not ours is `other`.
+    pub fn count_close(&self, code: Option<CloseCode>, initiator: Initiator) {
+        let code = match (code, initiator) {
+            (Some(code), _) => code.label(),
+            (None, Initiator::Network) => labels::BROKEN,
+            (None, _) => labels::OTHER,
+        };
+        self.sessions_closed.with_label_values(&[code, initiator.as_str()]).inc();
+    }
+
+    /// The text exposition format, version 0.0.4.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        let encoded = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        encoded.expect("a vector takes every byte");
+        text
+    }
+}
+
+fn registered<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> C {
+    let collector = collector.expect("names and labels are fixed and valid");
+    registry.register(Box::new(collector.clone())).expect("each name is declared once");
+    collector
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::new(name, help))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::new(name, help))
+}
+
+fn counters<L: Label>(registry: &Registry, name: &str, help: &str, label: &str) -> PerLabel<L, IntCounter> {
+    let vector = registered(registry, IntCounterVec::new(Opts::new(name, help), &[label]));
+    per_label(|value: L| vector.with_label_values(&[value.as_str()]))
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, edges: &[f64], label: &str) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(edges.to_vec());
+    registered(registry, HistogramVec::new(options, &[label]))
+}
+
+fn per_label<L: Label, M>(make: impl Fn(L) -> M) -> PerLabel<L, M> {
+    PerLabel(L::ALL.iter().map(|label| (*label, make(*label))).collect())
+}

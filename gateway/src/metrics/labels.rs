@@ -1,0 +1,118 @@
+//! The closed sets of label values.
+
+use crate::domain::{DropReason, GapReason, Priority};
+use crate::protocol::{CloseCode, Initiator};
+
+/// The label of a connection that broke without a close frame.
+pub(super) const BROKEN: &str = "1006";
+/// The label of a close code that is not in our table.
+pub(super) const OTHER: &str = "other";
+
+/// A closed set of label values.
+pub trait Label: Copy + Eq + 'static {
+    /// Every value.
+    const ALL: &'static [Self];
+    /// The text of the label.
+    fn as_str(self) -> &'static str;
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            pub enum $name { $($(#[$value_doc])* $value,)* }
+
+            impl Label for $name {
+                const ALL: &'static [Self] = &[$(Self::$value,)*];
+                fn as_str(self) -> &'static str {
+                    match self { $(Self::$value => $text,)* }
+                }
+            }
+        )*
+    };
+}
+
+labels! {
+    /// Whom a sender addressed.
+    Target {
+        /// One user.
+        User = "user",
+        /// Several users.
+        Users = "users",
+        /// The request could not be read far enough to tell.
+        Unknown = "unknown",
+    }
+    /// What the gateway answered to an offered notification.
+    SendResult {
+        /// 202.
+        Accepted = "accepted",
+        /// 400, 415.
+        Invalid = "invalid",
+        /// 413.
+        TooLarge = "too_large",
+        /// 507: every recipient's mailbox refused it.
+        Rejected = "rejected",
+        /// 503: the gateway is stopping, behind, or its log cannot take it.
+        Overloaded = "overloaded",
+    }
+    /// How far a push has come.
+    Stage {
+        /// It stands in the mailbox and its sessions were woken.
+        Queued = "queued",
+        /// Its bytes were handed to the kernel.
+        Written = "written",
+    }
+    /// What carries a session.
+    Transport {
+        /// RFC 6455.
+        WebSocket = "websocket",
+    }
+    /// How an attempt to open a session ended.
+    OpenResult {
+        /// A session began.
+        Accepted = "accepted",
+        /// The page's origin is not allowed.
+        Origin = "origin",
+        /// Not a WebSocket handshake, or a bad user id or position.
+        BadRequest = "bad_request",
+        /// The gateway is stopping or behind.
+        Overloaded = "overloaded",
+    }
+    /// Seen from the gateway.
+    Direction {
+        /// From clients.
+        In = "in",
+        /// To clients.
+        Out = "out",
+    }
+}
+
+impl Label for Priority {
+    const ALL: &'static [Self] = &Self::ALL;
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+}
+
+impl Label for DropReason {
+    const ALL: &'static [Self] = &Self::ALL;
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+}
+
+impl Label for GapReason {
+    const ALL: &'static [Self] = &Self::ALL;
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+}
+
+/// Every pair of code and initiator that can occur.
+pub(super) fn close_combinations() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let known = CloseCode::ALL.iter().flat_map(|code| {
+        [(code.label(), Initiator::Server.as_str()), (code.label(), Initiator::Client.as_str())]
+    });
+    known.chain([(OTHER, Initiator::Client.as_str()), (BROKEN, Initiator::Network.as_str())])
+}

@@ -1,0 +1,311 @@
+//! `GET /ws/{user}`: from an HTTP request to a session.
+//!
+//! The handshake is judged here (RFC 6455 §4.2); what runs behind it is in `connection`. A browser cannot read a refused
+//! upgrade, so a client that offers the subprotocol `notify.v1` is upgraded and then closed with the code that says why.
+
+mod connection;
+mod outbox;
+mod session;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
+use poem::{OnUpgrade, Request};
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, OpenApi};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::auth::OriginPolicy;
+use crate::delivery::{After, Delivery, SubscribeError};
+use crate::domain::UserId;
+use crate::edge::{AfterParam, Problem, UserParam};
+use crate::lifecycle::Lifecycle;
+use crate::metrics::{Metrics, OpenResult};
+use crate::protocol::{CloseCode, SUBPROTOCOL};
+use connection::{Connection, End};
+
+/// What every socket shares.
+pub struct Sockets {
+    /// Where sessions subscribe.
+    pub delivery: Delivery,
+    /// What counts them.
+    pub metrics: Arc<Metrics>,
+    /// Whose tracker holds their tasks.
+    pub lifecycle: Lifecycle,
+    /// Which pages may open one.
+    pub origins: OriginPolicy,
+    /// How often each gets a heartbeat, on average.
+    pub heartbeat: Duration,
+    /// How long one may take no bytes.
+    pub write_timeout: Duration,
+    /// The largest frame a client may send, in bytes.
+    pub max_inbound_frame: usize,
+    /// Within which time clients are told to come back after a restart.
+    pub reconnect_window: Duration,
+    /// Random for each process: spreads heartbeats and makes session names unlike those of other processes.
+    pub seed: u64,
+    /// Counts reconnect advice, so that it spreads evenly.
+    pub advice: AtomicU64,
+}
+
+impl Sockets {
+    /// When the next client shall come back: spread over the window by the golden ratio, evenly for any number of clients.
+    fn reconnect_in_ms(&self) -> u64 {
+        let turn = self.advice.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let window_ms = u128::from(u64::try_from(self.reconnect_window.as_millis()).unwrap_or(u64::MAX));
+        u64::try_from((u128::from(turn) * window_ms) >> 64).expect("below the window")
+    }
+}
+
+/// The operation that opens a socket.
+pub struct SocketApi(pub Arc<Sockets>);
+
+/// The answer to the upgrade request.
+#[derive(ApiResponse)]
+pub enum UpgradeResponse {
+    /// The socket is open; the first frame is `welcome`.
+    #[oai(status = 101)]
+    SwitchingProtocols(
+        /// `websocket`
+        #[oai(header = "Upgrade")]
+        String,
+        /// `Upgrade`
+        #[oai(header = "Connection")]
+        String,
+        /// The proof that the handshake was understood (RFC 6455 §4.2.2).
+        #[oai(header = "Sec-WebSocket-Accept")]
+        String,
+        /// `notify.v1`, if the client offered it.
+        #[oai(header = "Sec-WebSocket-Protocol")]
+        Option<String>,
+    ),
+    /// Not a WebSocket handshake of version 13, a bad user id, or a bad `after`.
+    #[oai(status = 400, content_type = "application/problem+json")]
+    BadRequest(Json<Problem>),
+    /// The page's origin is not allowed to open sockets here.
+    #[oai(status = 403, content_type = "application/problem+json")]
+    Forbidden(Json<Problem>),
+    /// An ordinary request: use a WebSocket client, or `gateway listen USER`.
+    #[oai(status = 426, content_type = "application/problem+json")]
+    UpgradeRequired(
+        Json<Problem>,
+        /// `websocket`
+        #[oai(header = "Upgrade")]
+        String,
+        /// `13`
+        #[oai(header = "Sec-WebSocket-Version")]
+        String,
+    ),
+    /// The gateway is stopping or behind; come back after `Retry-After` seconds.
+    #[oai(status = 503, content_type = "application/problem+json")]
+    Unavailable(
+        Json<Problem>,
+        /// Seconds.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
+}
+
+#[OpenApi]
+impl SocketApi {
+    /// Receive over a WebSocket
+    ///
+    /// Opens a session on the user's mailbox. A browser: `new WebSocket("ws://127.0.0.1:8000/ws/bob", "notify.v1")`;
+    /// a terminal: `gateway listen bob`. (*Try it out* cannot open a socket: it is answered with 426.)
+    ///
+    /// Every frame is one JSON text with `type` first; unknown fields and types are to be ignored. The gateway sends:
+    ///
+    /// * `welcome`: first. `position` is where the session starts, `head` is the mailbox's last position.
+    /// * `notification`: `position`, `prev` (the position of the one before it in this mailbox), `id`, `sent_at` and
+    ///   what the sender gave: `from`, `title`, `body`, `data`.
+    /// * `gap`: notifications in `(after, until]` will not come; `count` of them if known; `reason` is `overflow` or
+    ///   `epoch` (loss) or `expired` (their time to live had passed).
+    /// * `heartbeat`: every 25 seconds or so, beside a ping.
+    /// * `drain`: the gateway restarts; come back after `reconnect_in_ms`. A close with 1012 follows.
+    ///
+    /// A client keeps one position: that of `welcome`, then that of each notification and the `until` of each gap.
+    /// A notification whose `prev` is not beyond it leaves no hole. After a break it reconnects with `after=<position>`
+    /// and misses nothing that is still there. The frames are described in full in `/asyncapi.yaml`.
+    ///
+    /// Close codes: 4000–4099 do not come back, 4100–4199 come back later, 4200–4299 come back at once.
+    #[oai(path = "/ws/:user", method = "get", operation_id = "receive", tag = "crate::edge::parameters::Tag::Receiving")]
+    async fn receive(
+        &self,
+        request: &Request,
+        /// Whose mailbox; percent-encoded.
+        user: Path<UserParam>,
+        /// Where to start: a position from a frame, `start` (everything retained) or `now` (nothing old). Without it the
+        /// session starts with everything that waits.
+        after: Query<Option<AfterParam>>,
+    ) -> UpgradeResponse {
+        let (result, response) = self.upgrade(request, &user.0.0, after.0.map(|after| after.0));
+        self.0.metrics.sessions_opened.of(result).inc();
+        response
+    }
+}
+
+/// Why a socket is refused, for both kinds of clients.
+struct Refusal {
+    result: OpenResult,
+    code: CloseCode,
+    problem: Problem,
+}
+
+impl SocketApi {
+    fn upgrade(&self, request: &Request, user: &UserId, after: Option<After>) -> (OpenResult, UpgradeResponse) {
+        let handshake = match Handshake::read(request) {
+            Ok(handshake) => handshake,
+            Err(response) => return (OpenResult::BadRequest, response),
+        };
+        let refusal = self.refusal(request);
+        if let Some(refusal) = &refusal
+            && !handshake.offers_subprotocol
+        {
+            return (refusal.result, refusal.response());
+        }
+        let Ok(upgrade) = request.take_upgrade() else {
+            return (OpenResult::BadRequest, upgrade_required("this connection cannot be upgraded; use HTTP/1.1"));
+        };
+        let sockets = Arc::clone(&self.0);
+        let result = refusal.as_ref().map_or(OpenResult::Accepted, |refusal| refusal.result);
+        match refusal {
+            None => self.0.lifecycle.spawn(serve(sockets, upgrade, user.clone(), after)),
+            Some(refusal) => self.0.lifecycle.spawn(refuse(sockets, upgrade, refusal.code)),
+        }
+        (result, handshake.accept())
+    }
+
+    fn refusal(&self, request: &Request) -> Option<Refusal> {
+        let sockets = &self.0;
+        let origin = request.header(header::ORIGIN);
+        if let Some(origin) = origin
+            && !sockets.origins.allows(origin, crate::edge::parameters::host(request))
+        {
+            return Some(Refusal {
+                result: OpenResult::Origin,
+                code: CloseCode::Forbidden,
+                problem: Problem::new(
+                    StatusCode::FORBIDDEN,
+                    format!("pages of {origin} may not open sockets here; see http.allowed_origins"),
+                ),
+            });
+        }
+        if sockets.lifecycle.is_stopping() {
+            return Some(Refusal {
+                result: OpenResult::Overloaded,
+                code: CloseCode::Drain,
+                problem: Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
+            });
+        }
+        None
+    }
+}
+
+impl Refusal {
+    fn response(&self) -> UpgradeResponse {
+        let problem = Json(self.problem.clone());
+        if self.problem.status() == StatusCode::FORBIDDEN {
+            UpgradeResponse::Forbidden(problem)
+        } else {
+            UpgradeResponse::Unavailable(problem, 1)
+        }
+    }
+}
+
+/// What the request's headers say about the upgrade.
+struct Handshake {
+    accept_key: String,
+    offers_subprotocol: bool,
+}
+
+impl Handshake {
+    fn read(request: &Request) -> Result<Self, UpgradeResponse> {
+        let headers = request.headers();
+        if !lists_token(headers, header::UPGRADE, "websocket") {
+            return Err(upgrade_required("this is a WebSocket: send `Upgrade: websocket`, or use `gateway listen`"));
+        }
+        if headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
+            return Err(upgrade_required("only WebSocket version 13 is spoken here: send `Sec-WebSocket-Version: 13`"));
+        }
+        if !lists_token(headers, header::CONNECTION, "upgrade") {
+            return Err(bad_request("the header `Connection: Upgrade` is missing"));
+        }
+        let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
+        // Sixteen bytes in base64.
+        if key.len() != 24 {
+            return Err(bad_request("the header `Sec-WebSocket-Key` must be 16 bytes in base64"));
+        }
+        Ok(Self {
+            accept_key: derive_accept_key(key),
+            offers_subprotocol: lists_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL),
+        })
+    }
+
+    fn accept(self) -> UpgradeResponse {
+        UpgradeResponse::SwitchingProtocols(
+            "websocket".to_owned(),
+            "Upgrade".to_owned(),
+            self.accept_key,
+            self.offers_subprotocol.then(|| SUBPROTOCOL.to_owned()),
+        )
+    }
+}
+
+/// Whether a comma-separated header lists the token, in any case.
+fn lists_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+fn bad_request(detail: &str) -> UpgradeResponse {
+    UpgradeResponse::BadRequest(Json(Problem::new(StatusCode::BAD_REQUEST, detail)))
+}
+
+fn upgrade_required(detail: &str) -> UpgradeResponse {
+    let problem = Problem::new(StatusCode::UPGRADE_REQUIRED, detail);
+    UpgradeResponse::UpgradeRequired(Json(problem), "websocket".to_owned(), "13".to_owned())
+}
+
+/// Waits for the socket, then serves it in a task of its own: what the upgrade needed is freed.
+async fn serve(sockets: Arc<Sockets>, upgrade: OnUpgrade, user: UserId, after: Option<After>) {
+    let Ok(stream) = upgrade.await else { return };
+    let lifecycle = sockets.lifecycle.clone();
+    lifecycle.spawn(async move {
+        let started = Instant::now();
+        let end = match sockets.delivery.subscribe(&user, after.unwrap_or(After::Start)).await {
+            Ok(subscription) => {
+                // Stopping closes every session it finds; this one may have come a moment too late to be found.
+                if sockets.lifecycle.is_stopping() {
+                    subscription.handle().close(CloseCode::Drain);
+                }
+                Connection::new(stream, subscription, &sockets).run(user.as_str()).await
+            }
+            Err(error) => {
+                let code = match error {
+                    SubscribeError::Behind | SubscribeError::Log(_) => CloseCode::Overloaded,
+                };
+                tracing::warn!(%error, "a session could not begin");
+                connection::refuse(stream, code, Some(sockets.reconnect_in_ms())).await;
+                End::Server(code)
+            }
+        };
+        let (code, initiator) = end.labels();
+        sockets.metrics.count_close(code, initiator);
+        sockets.metrics.session_duration.observe(started.elapsed().as_secs_f64());
+        tracing::debug!(user = user.as_str(), ?end, "a session ended");
+    });
+}
+
+async fn refuse(sockets: Arc<Sockets>, upgrade: OnUpgrade, code: CloseCode) {
+    let Ok(stream) = upgrade.await else { return };
+    let reconnect_in_ms = (code == CloseCode::Drain).then(|| sockets.reconnect_in_ms());
+    connection::refuse(stream, code, reconnect_in_ms).await;
+}

@@ -1,0 +1,420 @@
+//! The inside of a session: the one task that touches the socket.
+//!
+//! No second task, no channel, no split: the task waits for five inputs, pulls from the mailbox when it is woken and only
+//! while nothing waits to be sent, and flushes once a pull. A reader that is slow therefore lags behind in its mailbox and
+//! costs nobody anything.
+
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use poem::Upgraded;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+
+use super::Sockets;
+use super::outbox::{MAX_BUFFERED_BYTES, Outbox};
+use super::session::{Beat, Inbound, Session};
+use crate::delivery::{Frame, FrameSink, Pull, Subscription};
+use crate::domain::{Epoch, GapReason, Position};
+use crate::metrics::{Direction, Metrics, Stage};
+use crate::protocol::{CloseCode, Initiator, ServerFrame, write_notification_head};
+
+/// Bytes read from a client at once; tungstenite keeps such a buffer for each socket.
+const READ_BUFFER_BYTES: usize = 1024;
+
+/// How long a close frame may take to be sent and answered.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes of an unfinished conversation that are read after a close frame, so that it is not lost in a reset.
+const MAX_LINGER_BYTES: usize = 256 * 1024;
+
+/// A socket and its session.
+pub(super) struct Connection<'a> {
+    stream: Upgraded,
+    websocket: WebSocketContext,
+    outbox: Outbox,
+    session: Session,
+    subscription: Subscription,
+    timer: Pin<Box<Sleep>>,
+    /// The pull was cut short by its limits: pull again once this is flushed.
+    more: bool,
+    /// When the notifications in the outbox were accepted, for the latency of writing them.
+    in_flight: Vec<Acceptance>,
+    sockets: &'a Sockets,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The gateway closes with this code.
+    Server(CloseCode),
+    /// The client closed, with this code if it gave one.
+    Client(Option<u16>),
+    /// The connection broke.
+    Network,
+}
+
+/// When a notification in the outbox was accepted.
+struct Acceptance {
+    at_us: u64,
+    /// It came while the session was attached.
+    live: bool,
+}
+
+/// What the task woke up for.
+enum Event {
+    /// Everything in the outbox was sent.
+    Flushed,
+    /// The client sent something, or the connection is gone.
+    Inbound(Inbound),
+    /// Somebody asks the session to end.
+    CloseRequested(CloseCode),
+    /// The mailbox may have more.
+    Woken,
+    /// It is time for a heartbeat, or to give up.
+    Timer,
+}
+
+impl<'a> Connection<'a> {
+    pub(super) fn new(stream: Upgraded, subscription: Subscription, sockets: &'a Sockets) -> Self {
+        let now = Instant::now();
+        let session =
+            Session::new(sockets.heartbeat, sockets.write_timeout, now, subscription.handle().id().0 ^ sockets.seed);
+        let timer = Box::pin(tokio::time::sleep_until(session.deadline()));
+        Self {
+            stream,
+            websocket: WebSocketContext::new(Role::Server, Some(websocket_config(sockets.max_inbound_frame))),
+            outbox: Outbox::default(),
+            session,
+            subscription,
+            timer,
+            more: false,
+            in_flight: Vec::new(),
+            sockets,
+        }
+    }
+
+    /// Serves the socket until either side ends it, then says goodbye.
+    pub(super) async fn run(mut self, user: &str) -> End {
+        self.welcome(user);
+        let end = self.serve().await;
+        self.finish(end).await;
+        end
+    }
+
+    fn welcome(&mut self, user: &str) {
+        let heartbeat_ms = u64::try_from(self.sockets.heartbeat.as_millis()).unwrap_or(u64::MAX);
+        let welcome = ServerFrame::Welcome {
+            session: format!("{:016x}", self.subscription.handle().id().0 ^ self.sockets.seed),
+            user,
+            position: self.subscription.position(),
+            head: self.subscription.head(),
+            heartbeat_ms,
+        };
+        self.outbox.text(|out| out.extend(welcome.to_json()));
+    }
+
+    async fn serve(&mut self) -> End {
+        loop {
+            match poll_fn(|context| self.poll_event(context)).await {
+                Event::Flushed => {
+                    self.count_written();
+                    if std::mem::take(&mut self.more)
+                        && let Err(end) = self.pull().await
+                    {
+                        return end;
+                    }
+                }
+                Event::Woken => {
+                    if let Err(end) = self.pull().await {
+                        return end;
+                    }
+                }
+                Event::Inbound(Inbound::Alive) => {
+                    self.subscription.handle().heard(self.sockets.delivery.clock().now_ms());
+                }
+                Event::Inbound(Inbound::Goodbye(code)) => return End::Client(code),
+                Event::Inbound(Inbound::Refused(code)) | Event::CloseRequested(code) => return End::Server(code),
+                Event::Inbound(Inbound::Broken) => return End::Network,
+                Event::Timer => match self.session.beat(Instant::now()) {
+                    Beat::Wait => self.set_timer(),
+                    Beat::Send => {
+                        self.outbox.text(|out| out.extend(ServerFrame::Heartbeat.to_json()));
+                        self.outbox.ping(b"");
+                        self.set_timer();
+                    }
+                    Beat::Close(code) => return End::Server(code),
+                },
+            }
+        }
+    }
+
+    /// Waits for the first of:
+    /// * the socket takes bytes again (the kernel, while the outbox is not empty),
+    /// * the client sent a frame or hung up (the kernel),
+    /// * somebody closes the session (its handle: administrator, a seventeenth session, shutdown),
+    /// * a notification came (its handle, woken by apply; only while the outbox is empty),
+    /// * the timer (heartbeat, or a write that makes no progress).
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        if !self.outbox.is_empty()
+            && let Poll::Ready(event) = self.poll_flush(context)
+        {
+            return Poll::Ready(event);
+        }
+        let blocked = !self.outbox.is_empty();
+        if let Poll::Ready(inbound) = self.poll_inbound(context) {
+            return Poll::Ready(Event::Inbound(inbound));
+        }
+        // Reading may have answered a ping.
+        if !blocked
+            && !self.outbox.is_empty()
+            && let Poll::Ready(event) = self.poll_flush(context)
+        {
+            return Poll::Ready(event);
+        }
+        self.subscription.handle().listen(context.waker());
+        if let Some(code) = self.subscription.handle().close_requested() {
+            return Poll::Ready(Event::CloseRequested(code));
+        }
+        if self.outbox.is_empty() && self.subscription.handle().poll_woken(context).is_ready() {
+            return Poll::Ready(Event::Woken);
+        }
+        self.timer.as_mut().poll(context).map(|()| Event::Timer)
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        let (written, result) = self.outbox.poll_flush(&mut self.stream, context);
+        self.sockets.metrics.ws_bytes.of(Direction::Out).inc_by(written as u64);
+        match result {
+            Poll::Ready(Ok(())) => {
+                self.session.wrote(written, true, Instant::now);
+                Poll::Ready(Event::Flushed)
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Event::Inbound(Inbound::Broken)),
+            Poll::Pending => {
+                if self.session.wrote(written, false, Instant::now) {
+                    self.set_timer();
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_inbound(&mut self, context: &mut Context<'_>) -> Poll<Inbound> {
+        let mut stream = Blocking {
+            stream: &mut self.stream,
+            outbox: &mut self.outbox,
+            metrics: &self.sockets.metrics,
+            context,
+        };
+        match self.websocket.read(&mut stream) {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(self.session.inbound(result)),
+        }
+    }
+
+    /// Reads from the mailbox into the outbox; frames that are not in memory are loaded from the log first.
+    async fn pull(&mut self) -> Result<(), End> {
+        loop {
+            let mut sink = Sink {
+                outbox: &mut self.outbox,
+                in_flight: &mut self.in_flight,
+                metrics: &self.sockets.metrics,
+                epoch: self.subscription.epoch(),
+            };
+            match self.subscription.pull(&mut sink) {
+                Pull::Drained => return Ok(()),
+                Pull::More => {
+                    self.more = true;
+                    return Ok(());
+                }
+                Pull::Missing(numbers) => {
+                    if let Err(error) = self.subscription.load(numbers).await {
+                        tracing::warn!(%error, "a session ends because its old frames cannot be read");
+                        return Err(End::Server(CloseCode::Overloaded));
+                    }
+                }
+            }
+        }
+    }
+
+    fn count_written(&mut self) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let metrics = &self.sockets.metrics;
+        metrics.ws_write_batch.observe(self.in_flight.len() as f64);
+        let now_us = self.sockets.delivery.clock().now_us();
+        for acceptance in &self.in_flight {
+            let seconds = now_us.saturating_sub(acceptance.at_us) as f64 / 1e6;
+            if acceptance.live {
+                metrics.push_latency.of(Stage::Written).observe(seconds);
+            } else {
+                metrics.stored_delivery_age.observe(seconds);
+            }
+        }
+        self.in_flight = Vec::new();
+    }
+
+    fn set_timer(&mut self) {
+        self.timer.as_mut().reset(self.session.deadline());
+    }
+
+    /// Leaves the registry at once, then says goodbye as the end demands.
+    async fn finish(self, end: End) {
+        let Self { mut stream, mut websocket, mut outbox, subscription, sockets, .. } = self;
+        drop(subscription);
+        let goodbye = async {
+            match end {
+                End::Server(code) => {
+                    if code == CloseCode::Drain {
+                        let drain = ServerFrame::Drain { reconnect_in_ms: sockets.reconnect_in_ms() };
+                        outbox.text(|out| out.extend(drain.to_json()));
+                    }
+                    outbox.close(code.number(), code.reason());
+                    flush(&mut stream, &mut outbox).await?;
+                    stream.shutdown().await?;
+                    linger(&mut stream).await
+                }
+                End::Client(_) => {
+                    answer_close(&mut stream, &mut websocket, &mut outbox, &sockets.metrics).await;
+                    flush(&mut stream, &mut outbox).await?;
+                    stream.shutdown().await
+                }
+                End::Network => Ok(()),
+            }
+        };
+        // Whether the other side still listens does not change how the session ended.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+    }
+}
+
+/// Ends a socket that was upgraded only to tell why it is refused.
+pub(super) async fn refuse(mut stream: Upgraded, code: CloseCode, reconnect_in_ms: Option<u64>) {
+    let mut outbox = Outbox::default();
+    if let Some(reconnect_in_ms) = reconnect_in_ms {
+        outbox.text(|out| out.extend(ServerFrame::Drain { reconnect_in_ms }.to_json()));
+    }
+    outbox.close(code.number(), code.reason());
+    let goodbye = async {
+        flush(&mut stream, &mut outbox).await?;
+        stream.shutdown().await?;
+        linger(&mut stream).await
+    };
+    // Whether the other side still listens changes nothing.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+}
+
+impl End {
+    /// The labels of the metric.
+    pub(super) fn labels(self) -> (Option<CloseCode>, Initiator) {
+        match self {
+            Self::Server(code) => (Some(code), Initiator::Server),
+            Self::Client(code) => (code.and_then(CloseCode::from_number), Initiator::Client),
+            Self::Network => (None, Initiator::Network),
+        }
+    }
+}
+
+fn websocket_config(max_inbound_frame: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        // Only pongs and the answer to a close pass through tungstenite's own buffer.
+        .write_buffer_size(0)
+        .max_write_buffer_size(READ_BUFFER_BYTES)
+        .max_message_size(Some(max_inbound_frame))
+        .max_frame_size(Some(max_inbound_frame))
+}
+
+async fn flush(stream: &mut Upgraded, outbox: &mut Outbox) -> io::Result<()> {
+    poll_fn(|context| outbox.poll_flush(stream, context).1).await
+}
+
+/// Puts the answer to the client's close frame, which tungstenite holds, into the outbox.
+async fn answer_close(stream: &mut Upgraded, websocket: &mut WebSocketContext, outbox: &mut Outbox, metrics: &Metrics) {
+    poll_fn(|context| {
+        // Ends with `ConnectionClosed` once the answer is handed over; there is nothing else to learn from it.
+        let _ = websocket.flush(&mut Blocking { stream, outbox, metrics, context });
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Reads what the client had already sent: closing with unread bytes would reset the connection under the close frame.
+async fn linger(stream: &mut Upgraded) -> io::Result<()> {
+    let mut scratch = vec![0; READ_BUFFER_BYTES];
+    let mut read = 0;
+    while read < MAX_LINGER_BYTES {
+        match stream.read(&mut scratch).await? {
+            0 => break,
+            count => read += count,
+        }
+    }
+    Ok(())
+}
+
+/// The socket as tungstenite wants to see it: reads that would wait say so, writes go to the outbox.
+struct Blocking<'a, 'b> {
+    stream: &'a mut Upgraded,
+    outbox: &'a mut Outbox,
+    metrics: &'a Metrics,
+    context: &'a mut Context<'b>,
+}
+
+impl Read for Blocking<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(&mut *self.stream).poll_read(self.context, &mut buffer) {
+            Poll::Ready(result) => {
+                result?;
+                self.metrics.ws_bytes.of(Direction::In).inc_by(buffer.filled().len() as u64);
+                Ok(buffer.filled().len())
+            }
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for Blocking<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.outbox.len() > MAX_BUFFERED_BYTES {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.outbox.raw(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Composes what a subscription reads into frames.
+struct Sink<'a> {
+    outbox: &'a mut Outbox,
+    in_flight: &'a mut Vec<Acceptance>,
+    metrics: &'a Metrics,
+    epoch: Epoch,
+}
+
+impl FrameSink for Sink<'_> {
+    fn notification(&mut self, number: u64, prev: u64, frame: &Frame, live: bool) {
+        self.outbox.text(|out| {
+            write_notification_head(out, self.epoch, number, prev);
+            out.extend_from_slice(&frame.body);
+        });
+        self.in_flight.push(Acceptance { at_us: frame.accepted_at_us, live });
+    }
+
+    fn gap(&mut self, after: Position, until: Position, count: Option<u32>, reason: GapReason) {
+        self.metrics.gaps.of(reason).inc();
+        let gap = ServerFrame::Gap { after, until, count, reason };
+        self.outbox.text(|out| out.extend(gap.to_json()));
+    }
+}
+

@@ -1,0 +1,199 @@
+//! What a session decides, without a socket: how it answers what the client sends, and when its heart beats.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
+
+use crate::protocol::{ClientFrame, CloseCode, InvalidClientFrame};
+
+/// Heartbeats come within this share of their period, before or after: thousands of sockets must not beat together.
+const JITTER_PERCENT: u64 = 20;
+
+/// A session's decisions.
+pub(super) struct Session {
+    period: Duration,
+    write_timeout: Duration,
+    next_beat: Instant,
+    /// A ping went out and nothing came since.
+    unanswered: bool,
+    /// Since when the socket takes no bytes although some wait.
+    stalled_since: Option<Instant>,
+    randomness: u64,
+}
+
+/// What time asks of a session.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// Nothing yet.
+    Wait,
+    /// Send a heartbeat frame and a ping.
+    Send,
+    /// End the session.
+    Close(CloseCode),
+}
+
+/// What became of an attempt to read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Inbound {
+    /// The client is alive and asks nothing.
+    Alive,
+    /// The client said goodbye with this code.
+    Goodbye(Option<u16>),
+    /// The client broke a rule.
+    Refused(CloseCode),
+    /// The connection is gone.
+    Broken,
+}
+
+impl Session {
+    pub(super) fn new(period: Duration, write_timeout: Duration, now: Instant, seed: u64) -> Self {
+        let mut session =
+            Self { period, write_timeout, next_beat: now, unanswered: false, stalled_since: None, randomness: seed };
+        session.schedule_beat(now);
+        session
+    }
+
+    /// When [`Session::beat`] wants to be asked.
+    pub(super) fn deadline(&self) -> Instant {
+        match self.stalled_since {
+            Some(since) => self.next_beat.min(since + self.write_timeout),
+            None => self.next_beat,
+        }
+    }
+
+    /// What the time `now` asks for.
+    pub(super) fn beat(&mut self, now: Instant) -> Beat {
+        if self.stalled_since.is_some_and(|since| now >= since + self.write_timeout) {
+            return Beat::Close(CloseCode::NoWriteProgress);
+        }
+        if now < self.next_beat {
+            return Beat::Wait;
+        }
+        if self.unanswered {
+            return Beat::Close(CloseCode::NoHeartbeatAnswer);
+        }
+        self.unanswered = true;
+        self.schedule_beat(now);
+        Beat::Send
+    }
+
+    /// Notes how a write went; returns whether the deadline may have moved nearer.
+    pub(super) fn wrote(&mut self, bytes: usize, all: bool, now: impl FnOnce() -> Instant) -> bool {
+        if all {
+            self.stalled_since = None;
+            return false;
+        }
+        if bytes > 0 || self.stalled_since.is_none() {
+            self.stalled_since = Some(now());
+            return true;
+        }
+        false
+    }
+
+    /// Judges what came from the client.
+    pub(super) fn inbound(&mut self, message: Result<Message, Error>) -> Inbound {
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => return refusal(&error),
+        };
+        self.unanswered = false;
+        match message {
+            Message::Text(text) => match ClientFrame::parse(text.as_str()) {
+                Ok(frame) => match frame {},
+                Err(InvalidClientFrame::NotAFrame) => Inbound::Refused(CloseCode::InvalidData),
+                Err(InvalidClientFrame::UnknownType) => Inbound::Refused(CloseCode::UnsupportedData),
+            },
+            Message::Binary(_) => Inbound::Refused(CloseCode::UnsupportedData),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Inbound::Alive,
+            Message::Close(frame) => Inbound::Goodbye(frame.map(|frame| frame.code.into())),
+        }
+    }
+
+    fn schedule_beat(&mut self, now: Instant) {
+        // splitmix64: plenty for spreading heartbeats.
+        self.randomness = self.randomness.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.randomness;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let percent = 100 - JITTER_PERCENT + mixed % (2 * JITTER_PERCENT + 1);
+        self.next_beat = now + self.period * u32::try_from(percent).expect("at most 120") / 100;
+    }
+}
+
+fn refusal(error: &Error) -> Inbound {
+    match error {
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => Inbound::Broken,
+        Error::ConnectionClosed | Error::AlreadyClosed => Inbound::Goodbye(None),
+        Error::Capacity(_) => Inbound::Refused(CloseCode::TooLarge),
+        Error::Utf8(_) => Inbound::Refused(CloseCode::InvalidData),
+        Error::Protocol(_) => Inbound::Refused(CloseCode::ProtocolError),
+        _ => Inbound::Refused(CloseCode::InternalError),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_secs(25);
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+    fn session() -> (Session, Instant) {
+        let now = Instant::now();
+        (Session::new(PERIOD, WRITE_TIMEOUT, now, 7), now)
+    }
+
+    #[test]
+    fn heartbeats_spread_within_a_fifth_of_their_period() {
+        let now = Instant::now();
+        let beats: Vec<Duration> =
+            (0..1_000).map(|seed| Session::new(PERIOD, WRITE_TIMEOUT, now, seed).deadline() - now).collect();
+        assert!(beats.iter().all(|beat| (PERIOD * 8 / 10..=PERIOD * 12 / 10).contains(beat)));
+        assert!(beats.iter().min().unwrap() < &(PERIOD * 82 / 100));
+        assert!(beats.iter().max().unwrap() > &(PERIOD * 118 / 100));
+    }
+
+    #[test]
+    fn a_client_that_answers_lives_and_one_that_does_not_is_closed() {
+        let (mut session, start) = session();
+        assert_eq!(session.beat(start), Beat::Wait);
+        let first = session.deadline();
+        assert_eq!(session.beat(first), Beat::Send);
+        assert_eq!(session.inbound(Ok(Message::Pong("".into()))), Inbound::Alive);
+        let second = session.deadline();
+        assert_eq!(session.beat(second), Beat::Send);
+        let third = session.deadline();
+        assert_eq!(session.beat(third), Beat::Close(CloseCode::NoHeartbeatAnswer));
+    }
+
+    #[test]
+    fn a_socket_that_takes_no_bytes_is_closed_and_any_progress_grants_more_time() {
+        let (mut session, start) = session();
+        assert!(session.wrote(0, false, || start));
+        assert_eq!(session.deadline(), start + WRITE_TIMEOUT);
+        let later = start + Duration::from_secs(9);
+        assert!(session.wrote(1, false, || later));
+        assert_eq!(session.beat(start + WRITE_TIMEOUT), Beat::Wait);
+        assert_eq!(session.beat(later + WRITE_TIMEOUT), Beat::Close(CloseCode::NoWriteProgress));
+        session.wrote(5, true, || later);
+        assert_eq!(session.beat(later + WRITE_TIMEOUT), Beat::Wait);
+    }
+
+    #[test]
+    fn rubbish_is_answered_with_the_code_of_its_kind() {
+        let (mut session, _) = session();
+        let mut answer = |message| session.inbound(message);
+        assert_eq!(answer(Ok(Message::Text("hello".into()))), Inbound::Refused(CloseCode::InvalidData));
+        assert_eq!(answer(Ok(Message::Text(r#"{"type":"x"}"#.into()))), Inbound::Refused(CloseCode::UnsupportedData));
+        assert_eq!(answer(Ok(Message::Binary("x".into()))), Inbound::Refused(CloseCode::UnsupportedData));
+        assert_eq!(answer(Err(Error::Utf8(String::new()))), Inbound::Refused(CloseCode::InvalidData));
+        assert_eq!(
+            answer(Err(Error::Protocol(ProtocolError::UnmaskedFrameFromClient))),
+            Inbound::Refused(CloseCode::ProtocolError)
+        );
+        assert_eq!(answer(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))), Inbound::Broken);
+        assert_eq!(answer(Ok(Message::Close(None))), Inbound::Goodbye(None));
+    }
+}
