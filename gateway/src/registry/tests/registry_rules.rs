@@ -1,0 +1,351 @@
+//! What the registry adds to mailboxes: sessions that come and go, users spread over shards, users that are forgotten.
+
+use std::task::{Context, Waker};
+
+use super::model::Client;
+use super::{MAX_SESSIONS, ROOMY, UNLIMITED, arrival, holding, session};
+use crate::domain::GapReason;
+use crate::registry::{
+    Arrival, Attached, Bounds, Cursor, DeliverScratch, Delivered, Item, OverflowPolicy, Registry,
+    RegistryStats, SessionHandle, SessionId, StartAt, UserSummary,
+};
+
+fn deliver(registry: &Registry, users: &[&str], number: u64, bounds: &Bounds) -> Delivered {
+    registry.deliver(users.iter().copied(), &arrival(number), bounds, &mut DeliverScratch::default())
+}
+
+fn attach(registry: &Registry, user: &str, id: u64, start: StartAt, applied: u64) -> Attached {
+    registry.attach(&registry.key(user), session(id), start, applied, MAX_SESSIONS)
+}
+
+fn pull(registry: &Registry, user: &str, cursor: &mut Cursor) -> Vec<Item> {
+    let mut items = Vec::new();
+    registry.pull(&registry.key(user), cursor, UNLIMITED, &mut items);
+    items
+}
+
+/// What a session of a moment gets that starts behind `position`.
+fn pull_after(registry: &Registry, user: &str, position: u64, applied: u64) -> Vec<Item> {
+    let mut attached = attach(registry, user, u64::MAX, StartAt::After(position), applied);
+    let items = pull(registry, user, &mut attached.cursor);
+    assert!(registry.detach(&registry.key(user), SessionId(u64::MAX)));
+    items
+}
+
+fn numbers(items: &[Item]) -> Vec<u64> {
+    let number = |item: &Item| match item {
+        Item::Notification { number, .. } => Some(*number),
+        Item::Gap { .. } => None,
+    };
+    items.iter().filter_map(number).collect()
+}
+
+fn was_woken(session: &SessionHandle) -> bool {
+    session.poll_woken(&Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[test]
+fn both_sessions_of_a_user_are_woken_and_both_pull_it() {
+    let registry = Registry::new();
+    let handles = [session(1), session(2)];
+    let mut attached = handles
+        .clone()
+        .map(|handle| registry.attach(&registry.key("bob"), handle, StartAt::Now, 0, MAX_SESSIONS));
+    assert!(handles.iter().all(|handle| was_woken(handle)), "a session pulls once without being asked");
+    assert!(!handles.iter().any(|handle| was_woken(handle)));
+    let delivered = deliver(&registry, &["alice", "bob"], 1, &ROOMY);
+    assert_eq!(delivered, Delivered { accepted: 2, online: 1, overflowed: 0, rejected: Vec::new() });
+    for (handle, attached) in handles.iter().zip(&mut attached) {
+        assert!(was_woken(handle) && !was_woken(handle));
+        assert_eq!(pull(&registry, "bob", &mut attached.cursor), [Item::Notification { number: 1, prev: 0 }]);
+        assert_eq!(pull(&registry, "bob", &mut attached.cursor), []);
+    }
+}
+
+#[test]
+fn delivering_to_many_users_equals_delivering_to_each() {
+    let names: Vec<String> = (0..300).map(|index| format!("user {index}")).collect();
+    for policy in [OverflowPolicy::DropOldest, OverflowPolicy::Reject] {
+        let bounds = Bounds { policy, ..holding(5) };
+        let (together, apart) = (Registry::new(), Registry::new());
+        for (name, id) in names.iter().zip(0..).step_by(7) {
+            attach(&together, name, id, StartAt::Now, 0);
+            attach(&apart, name, id, StartAt::Now, 0);
+        }
+        for number in 1..=20 {
+            let recipients: Vec<&str> = names
+                .iter()
+                .zip(0_u64..)
+                .filter(|(_, index)| (index * number) % 3 != 1)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            let mut at_once = deliver(&together, &recipients, number, &bounds);
+            let mut sum = Delivered::default();
+            for recipient in &recipients {
+                let one = deliver(&apart, &[recipient], number, &bounds);
+                sum.accepted += one.accepted;
+                sum.online += one.online;
+                sum.overflowed += one.overflowed;
+                sum.rejected.extend(one.rejected);
+            }
+            at_once.rejected.sort();
+            sum.rejected.sort();
+            assert_eq!(at_once, sum);
+        }
+        for name in &names {
+            assert_eq!(together.summary(name), apart.summary(name));
+            assert_eq!(pull_after(&together, name, 0, 20), pull_after(&apart, name, 0, 20));
+        }
+        assert_eq!(together.stats(), apart.stats());
+    }
+}
+
+/// Odd numbers go to bob, even ones to somebody else.
+fn publish_range(registry: &Registry, range: impl Iterator<Item = u64>) {
+    for number in range {
+        deliver(registry, &[if number % 2 == 1 { "bob" } else { "alice" }], number, &ROOMY);
+    }
+}
+
+#[test]
+fn an_attach_between_two_publishes_loses_and_doubles_nothing() {
+    const PUBLISHED: u64 = 9;
+    for delivered_before in 0..=PUBLISHED {
+        for applied in 0..=delivered_before {
+            let positions = (0..=applied).map(StartAt::After);
+            for start in positions.chain([StartAt::Now, StartAt::Start]) {
+                let registry = Registry::new();
+                publish_range(&registry, 1..=delivered_before);
+                let last = registry.summary("bob").last;
+                let mut attached = attach(&registry, "bob", 1, start, applied);
+                assert_eq!(attached.head, applied.max(last));
+                let begins = match start {
+                    StartAt::Start => 0,
+                    StartAt::Now => attached.head,
+                    StartAt::After(number) => number,
+                };
+                let mut items = Vec::new();
+                // One pull may come in between, or not.
+                if applied % 2 == 0 {
+                    items.extend(pull(&registry, "bob", &mut attached.cursor));
+                }
+                publish_range(&registry, delivered_before + 1..=PUBLISHED);
+                items.extend(pull(&registry, "bob", &mut attached.cursor));
+                let missing: Vec<u64> = (begins + 1..=PUBLISHED).filter(|number| number % 2 == 1).collect();
+                assert_eq!(numbers(&items), missing, "{start:?}, {applied} of {delivered_before} applied");
+                assert_eq!(items.len(), missing.len(), "no gap where nothing is missing");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_late_detach_of_an_old_session_leaves_its_successor_alone() {
+    let registry = Registry::new();
+    let key = registry.key("bob");
+    attach(&registry, "bob", 1, StartAt::Now, 0);
+    assert!(registry.detach(&key, SessionId(1)));
+    attach(&registry, "bob", 2, StartAt::Now, 0);
+    assert!(!registry.detach(&key, SessionId(1)));
+    let third = registry.attach(&key, session(3), StartAt::Now, 0, 1);
+    assert_eq!(third.displaced.map(|old| old.id()), Some(SessionId(2)));
+    assert!(!registry.detach(&key, SessionId(2)), "a displaced session is not registered any more");
+    let left: Vec<SessionId> = registry.sessions_of("bob").iter().map(|session| session.id()).collect();
+    assert_eq!(left, [SessionId(3)]);
+    let stats = registry.stats();
+    assert_eq!((stats.known_users, stats.online_users, stats.sessions), (1, 1, 1));
+    assert_eq!(deliver(&registry, &["bob"], 1, &ROOMY).online, 1);
+    assert_eq!(registry.stats().high_watermark, 1);
+}
+
+#[test]
+fn the_seventeenth_session_displaces_the_one_that_was_silent_the_longest() {
+    let registry = Registry::new();
+    for id in 0..16 {
+        assert!(attach(&registry, "bob", id, StartAt::Now, 0).displaced.is_none());
+    }
+    for handle in registry.sessions_of("bob") {
+        handle.heard(if handle.id() == SessionId(11) { 5 } else { 100 - handle.id().0 });
+    }
+    let displaced = attach(&registry, "bob", 16, StartAt::Now, 0).displaced.expect("one had to go");
+    assert_eq!(displaced.id(), SessionId(11));
+    assert_eq!(registry.summary("bob").sessions, 16);
+    assert!(registry.sessions_of("bob").iter().any(|handle| handle.id() == SessionId(16)));
+    assert_eq!((registry.stats().sessions, registry.stats().online_users), (16, 1));
+}
+
+fn gap(after: u64, until: u64, reason: GapReason) -> Item {
+    Item::Gap { after, until, count: None, reason }
+}
+
+#[test]
+fn a_user_who_is_forgotten_gets_a_gap_only_over_what_may_be_missing() {
+    let registry = Registry::new();
+    for number in 1..=4 {
+        deliver(&registry, &["bob"], number, &holding(2));
+    }
+    assert_eq!(registry.expire(2_000), 2);
+    assert_eq!(registry.stats(), RegistryStats { high_watermark: 2, ..RegistryStats::default() });
+    assert_eq!(registry.summary("bob"), UserSummary::default());
+    for position in [0, 1] {
+        assert_eq!(pull_after(&registry, "bob", position, 4), [gap(position, 4, GapReason::Overflow)]);
+    }
+    for position in [2, 3] {
+        assert_eq!(pull_after(&registry, "bob", position, 4), [gap(position, 4, GapReason::Expired)]);
+    }
+    for position in [4, 5] {
+        assert_eq!(pull_after(&registry, "bob", position, 5), []);
+    }
+    for start in [StartAt::Now, StartAt::Start] {
+        let mut attached = attach(&registry, "bob", 1, start, 5);
+        assert_eq!(pull(&registry, "bob", &mut attached.cursor), []);
+        assert!(registry.detach(&registry.key("bob"), SessionId(1)));
+    }
+    assert_eq!(registry.stats(), RegistryStats::default(), "looking leaves no trace");
+}
+
+#[test]
+fn what_comes_after_the_forgetting_is_received_without_a_hole() {
+    let registry = Registry::new();
+    deliver(&registry, &["bob"], 1, &ROOMY);
+    deliver(&registry, &["bob"], 2, &ROOMY);
+    registry.expire(1_002);
+    deliver(&registry, &["bob"], 10, &ROOMY);
+    for position in 0..=9 {
+        let items = pull_after(&registry, "bob", position, 9);
+        let mut client = Client { position };
+        assert!(items.iter().all(|item| client.receive(item).is_ok()), "{items:?}");
+        assert_eq!(numbers(&items), [10]);
+        assert_eq!(items.len() == 2, position < 2, "a gap only where something may be missing: {items:?}");
+    }
+    // Forgotten a second time, now with a later floor.
+    registry.expire(1_010);
+    assert_eq!(registry.stats().known_users, 0);
+    assert_eq!(pull_after(&registry, "bob", 9, 10), [gap(9, 10, GapReason::Expired)]);
+    assert_eq!(pull_after(&registry, "bob", 10, 10), []);
+}
+
+#[test]
+fn a_session_that_was_attached_all_along_is_told_the_exact_count() {
+    let registry = Registry::new();
+    let mut attached = attach(&registry, "bob", 1, StartAt::Now, 0);
+    for number in 1..=5 {
+        deliver(&registry, &["bob"], number, &holding(3));
+    }
+    registry.expire(2_000);
+    assert_eq!(registry.stats().known_users, 1, "a session keeps its user known");
+    let told = Item::Gap { after: 0, until: 5, count: Some(5), reason: GapReason::Overflow };
+    assert_eq!(pull(&registry, "bob", &mut attached.cursor), [told]);
+    assert!(registry.detach(&registry.key("bob"), SessionId(1)));
+    assert_eq!(registry.stats().known_users, 0);
+}
+
+#[test]
+fn a_notification_that_was_refused_leaves_no_user_behind() {
+    let registry = Registry::new();
+    let bounds = Bounds { max_bytes: 99, policy: OverflowPolicy::Reject, ..ROOMY };
+    assert_eq!(deliver(&registry, &["bob"], 1, &bounds).rejected, ["bob".into()]);
+    assert_eq!(registry.stats().known_users, 0);
+}
+
+#[test]
+fn a_notification_too_large_for_an_empty_mailbox_keeps_its_user_known_no_longer_than_it_lives() {
+    let registry = Registry::new();
+    let bounds = Bounds { max_bytes: 99, ..ROOMY };
+    assert_eq!(deliver(&registry, &["bob"], 1, &bounds).overflowed, 1);
+    assert_eq!(registry.expire(1_001), 0, "it did not wait");
+    assert_eq!(registry.stats(), RegistryStats::default());
+    assert_eq!(pull_after(&registry, "bob", 0, 1), [gap(0, 1, GapReason::Overflow)]);
+}
+
+#[test]
+fn a_displaced_session_that_pulls_once_more_is_never_told_a_wrong_count() {
+    let registry = Registry::new();
+    let key = registry.key("bob");
+    let mut displaced = registry.attach(&key, session(1), StartAt::Now, 0, 1);
+    deliver(&registry, &["bob"], 1, &ROOMY);
+    pull(&registry, "bob", &mut displaced.cursor);
+    // Its successor leaves, bob is forgotten and known again while the displaced session still runs.
+    registry.attach(&key, session(2), StartAt::Now, 1, 1);
+    registry.expire(1_001);
+    assert!(registry.detach(&key, SessionId(2)));
+    assert_eq!(registry.stats().known_users, 0);
+    deliver(&registry, &["bob"], 2, &holding(1));
+    deliver(&registry, &["bob"], 3, &holding(1));
+    let items = pull(&registry, "bob", &mut displaced.cursor);
+    assert_eq!(numbers(&items), [3]);
+    let Item::Gap { after: 1, until: 2, count: None | Some(1), .. } = items[0] else {
+        panic!("one notification overflowed, the session is told {:?}", items[0]);
+    };
+}
+
+#[test]
+fn what_is_due_first_expires_first_whatever_came_first() {
+    let registry = Registry::new();
+    for (number, expires_at_ms) in (1..).zip([900, 300, 600, 300]) {
+        let recipients = if number < 4 { "bob" } else { "alice" };
+        let arrival = Arrival { expires_at_ms, ..arrival(number) };
+        registry.deliver([recipients].into_iter(), &arrival, &ROOMY, &mut DeliverScratch::default());
+    }
+    for (due_ms, gone, left) in [(300, 2, 2), (600, 1, 1), (900, 1, 0)] {
+        assert_eq!(registry.next_due_ms(), Some(due_ms));
+        assert_eq!(registry.expire(due_ms - 1), 0);
+        assert_eq!(registry.expire(due_ms), gone);
+        assert_eq!(registry.stats().pending, left);
+    }
+    assert_eq!((registry.next_due_ms(), registry.stats().known_users), (None, 0));
+}
+
+#[test]
+fn after_many_sessions_came_and_went_nothing_is_left() {
+    let registry = Registry::new();
+    for cycle in 1..=5_000 {
+        let user = format!("user {}", cycle % 701);
+        let mut attached = attach(&registry, &user, cycle, StartAt::Now, cycle - 1);
+        deliver(&registry, &[&user], cycle, &holding(3));
+        assert_eq!(numbers(&pull(&registry, &user, &mut attached.cursor)), [cycle]);
+        if cycle % 2 == 0 {
+            registry.expire(cycle);
+        }
+        assert!(registry.detach(&registry.key(&user), SessionId(cycle)));
+    }
+    assert_ne!(registry.stats().pending, 0, "the last ones still wait");
+    registry.expire(u64::MAX);
+    assert_eq!(registry.stats(), RegistryStats::default());
+    assert!(registry.all_sessions().is_empty());
+    assert_eq!((registry.next_due_ms(), registry.oldest_pending()), (None, None));
+}
+
+#[test]
+fn the_sums_equal_a_walk_over_all_users() {
+    let registry = Registry::new();
+    let names: Vec<String> = (0..200).map(|index| format!("user {index}")).collect();
+    let mut most = 0;
+    for number in 1..=2_000 {
+        let name = &names[(number * number % 211 % 200) as usize];
+        deliver(&registry, &[name, "everybody"], number, &holding(4 + (number % 9) as u32));
+        most = most.max(registry.summary(name).pending).max(registry.summary("everybody").pending);
+        if number % 5 == 0 {
+            attach(&registry, name, number % 30, StartAt::Now, number);
+        }
+        if number % 7 == 0 {
+            registry.detach(&registry.key(name), SessionId(number % 30));
+            registry.expire(number / 2 + 500);
+        }
+        if number % 50 != 0 {
+            continue;
+        }
+        let mut sums = RegistryStats { high_watermark: u64::from(most), ..RegistryStats::default() };
+        for name in names.iter().map(String::as_str).chain(["everybody"]) {
+            let summary = registry.summary(name);
+            sums.known_users += u64::from(summary != UserSummary::default());
+            sums.online_users += u64::from(summary.sessions > 0);
+            sums.sessions += u64::from(summary.sessions);
+            sums.pending += u64::from(summary.pending);
+            sums.pending_bytes += summary.pending_bytes;
+        }
+        assert_eq!(registry.stats(), sums);
+        assert_eq!(registry.all_sessions().len() as u64, sums.sessions);
+        most = 0;
+    }
+}
