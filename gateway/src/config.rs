@@ -219,11 +219,7 @@ impl Config {
                 "notification.max_bytes",
                 "must be at most 512KiB: with its recipients a notification has to fit one log entry",
             ),
-            (
-                self.notification.default_ttl.as_secs() > 0,
-                "notification.default_ttl",
-                "must be at least 1s",
-            ),
+            (self.notification.default_ttl.as_secs() > 0, "notification.default_ttl", "must be at least 1s"),
             (
                 self.notification.default_ttl <= self.notification.max_ttl,
                 "notification.default_ttl",

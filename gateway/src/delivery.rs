@@ -23,7 +23,7 @@ use crate::log::entry::Settings;
 use crate::log::{Log, ReadError};
 use crate::metrics::{Metrics, Transport};
 use crate::protocol::CloseCode;
-use crate::registry::{Bounds, OverflowPolicy, Registry, RegistryStats, UserSummary};
+use crate::registry::{Bounds, OverflowPolicy, Registry, UserSummary};
 
 pub use apply::{Effect, StateMachine, Step};
 pub use frames::{Frame, FrameCache};
@@ -157,8 +157,8 @@ impl Delivery {
         }
     }
 
-    /// Brings the gauges up to date and returns the sums they were read from.
-    pub fn refresh_metrics(&self, mailbox_max_count: u32) -> RegistryStats {
+    /// Brings the gauges up to date, before a scrape.
+    pub fn refresh_metrics(&self, mailbox_max_count: u32) {
         let stats = self.shared.registry.stats();
         let metrics = &self.shared.metrics;
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -168,7 +168,6 @@ impl Delivery {
         metrics.sessions.of(Transport::WebSocket).set(gauge(stats.sessions));
         metrics.users.set(gauge(stats.online_users));
         metrics.known_users.set(gauge(stats.known_users));
-        stats
     }
 }
 
@@ -205,7 +204,11 @@ impl From<&Settings> for Bounds {
         Self {
             max_count: settings.mailbox_max_count,
             max_bytes: settings.mailbox_max_bytes,
-            policy: if settings.reject_on_overflow { OverflowPolicy::Reject } else { OverflowPolicy::DropOldest },
+            policy: if settings.reject_on_overflow {
+                OverflowPolicy::Reject
+            } else {
+                OverflowPolicy::DropOldest
+            },
         }
     }
 }

@@ -9,10 +9,15 @@ mod schema;
 mod send;
 mod users;
 
+use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::{Endpoint, EndpointExt, IntoEndpoint, Route};
+use poem::endpoint::BoxEndpoint;
+use poem::http::Method;
+use poem::{EndpointExt, Response, Route};
+use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, OpenApiService};
 
 use crate::auth::{HostPolicy, OriginPolicy};
@@ -46,7 +51,7 @@ pub struct Http {
 }
 
 /// Every public route. `sockets` is the operation that opens a WebSocket.
-pub fn routes(http: Http, sockets: impl OpenApi + 'static) -> impl Endpoint + use<> {
+pub fn routes(http: Http, sockets: impl OpenApi + 'static) -> BoxEndpoint<'static, Response> {
     let guard = Guard::new(&http);
     let sending = SendApi { http: http.clone() };
     let users = UsersApi { delivery: http.delivery };
@@ -58,15 +63,31 @@ pub fn routes(http: Http, sockets: impl OpenApi + 'static) -> impl Endpoint + us
         .nest("/docs", service.swagger_ui())
         .nest("/", service)
         .with(guard)
-        .into_endpoint()
+        .boxed()
 }
 
-/// The OpenAPI document, as `gateway openapi` prints it and `/openapi.json` serves it.
-///
-/// The operations are not called for it; `sockets` may be anything that describes them.
-pub fn document(apis: impl OpenApi) -> String {
-    service(apis).spec()
+/// The OpenAPI document, as `gateway openapi` prints it and `/openapi.json` serves it. `S` describes the socket.
+#[must_use]
+pub fn document<S: OpenApi>() -> String {
+    service(Description::<(SendApi, UsersApi, S)>(PhantomData)).spec()
 }
+
+/// Describes operations without anything that could serve them.
+struct Description<T>(PhantomData<T>);
+
+impl<T: OpenApi> OpenApi for Description<T> {
+    fn meta() -> Vec<MetaApi> {
+        T::meta()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn add_routes(self, _: &mut Routes) {}
+}
+
+type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 
 fn service<A: OpenApi>(apis: A) -> OpenApiService<A, ()> {
     OpenApiService::new(apis, "Notification gateway", crate::VERSION).server("/").summary("POST in, WebSocket push out").description(

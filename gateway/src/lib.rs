@@ -1,6 +1,32 @@
-//! scaffold
+//! A self-hosted notification gateway: a back end POSTs, the gateway pushes over WebSocket.
+//!
+//! # The way of one notification
+//!
+//! ```text
+//! http::send ──▶ delivery::publish ──▶ log ──▶ delivery::apply ──▶ registry ──▶ ws::connection
+//! parse, check    encode the frame,     order,   mailboxes of       wake the      pull, write,
+//!                 hand to committer     keep     all recipients     sessions      flush once
+//! ```
+//!
+//! The sender's 202 comes from apply: the notification is in the log *and* in the mailboxes. A session holds nothing but a
+//! cursor; it is woken, pulls what lies behind the cursor, and is told of every hole by a gap.
+//!
+//! # Layers
+//!
+//! A module imports only from layers with a lower number; `tests/tidy.rs` checks it.
+//!
+//! 1. [`domain`]: users, notifications, positions, outcomes
+//! 2. [`protocol`]: frames and close codes
+//! 3. [`clock`], [`config`], [`lifecycle`], [`metrics`], [`auth`]; on them [`telemetry`], [`listener`], [`ops`]
+//! 4. [`log`] and [`registry`], which do not know each other
+//! 5. [`delivery`]: the state machine and the use cases
+//! 6. [`edge`] (what edges share); on it [`http`] and [`ws`], which do not know each other
+//! 7. [`app`] (puts everything together), [`commands`]
+
+pub mod app;
 pub mod auth;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod delivery;
 pub mod domain;
@@ -18,5 +44,5 @@ pub mod ws;
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The commit this build was made from, if known.
-pub const REVISION: &str = "unknown";
+/// The commit this build was made from, or `unknown`.
+pub const REVISION: &str = env!("GATEWAY_BUILD_REVISION");

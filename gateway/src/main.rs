@@ -1,1 +1,167 @@
-fn main() {}
+//! `gateway`: arguments → configuration → telemetry → [`gateway::app::App`] → exit code.
+
+mod arguments;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use gateway::app::App;
+use gateway::commands::{self, CommandError};
+use gateway::config::{Config, ConfigError, EX_CONFIG, Sources, Values};
+use gateway::telemetry;
+
+use arguments::{Arguments, Command, Serve};
+
+/// glibc's allocator keeps what a storm of connections took.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Beside this many, a storm of connects is answered with retransmits.
+const RECOMMENDED_SOMAXCONN: u32 = 4_096;
+
+/// Below this many open files a gateway is a toy.
+const RECOMMENDED_OPEN_FILES: u64 = 10_000;
+
+/// Why the process ends with an error.
+enum Failure {
+    Config(ConfigError),
+    Other(String),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::Other(format!("cannot start: {error}"))),
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    let (message, code) = match failure {
+        Failure::Config(error) => (error.to_string(), EX_CONFIG),
+        Failure::Other(message) => (message.clone(), 1),
+    };
+    // Nobody reads it when standard error is closed; the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "gateway: {message}");
+    ExitCode::from(code)
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        None => serve(arguments.serve).await,
+        Some(Command::Serve(options)) => serve(options).await,
+        Some(Command::Listen(options)) => {
+            let mut remarks = std::io::stderr();
+            Ok(commands::listen::run(options.into(), &mut std::io::stdout(), &mut remarks).await?)
+        }
+        Some(Command::Send { url, from, user, text }) => {
+            print(&format!("{}\n", commands::send::run(&url, &user, &text.join(" "), from.as_deref()).await?))
+        }
+        Some(Command::Openapi) => print(&format!("{}\n", commands::openapi())),
+        Some(Command::CheckConfig { print: whole, options }) => {
+            let (values, warnings) = settle(&options)?;
+            Config::from_values(&values)?;
+            warn_about(&warnings);
+            print(if whole { commands::check_config::describe(&values) } else { "ok\n".to_owned() }.as_str())
+        }
+        Some(Command::Healthcheck { ops_url }) => Ok(commands::healthcheck::run(&ops_url).await?),
+    }
+}
+
+/// Collects the settings from their sources.
+fn settle(options: &Serve) -> Result<(Values, Vec<String>), ConfigError> {
+    let mut sources = Sources::default();
+    if let Some((path, text)) = options.read_file()? {
+        sources.file(&path, &text)?;
+    }
+    // A variable that is not UTF-8 is none of ours.
+    sources.variables(
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    );
+    for (key, value) in options.flags() {
+        sources.flag(key, value);
+    }
+    sources.resolve()
+}
+
+async fn serve(options: Serve) -> Result<(), Failure> {
+    let (values, warnings) = settle(&options)?;
+    let config = Config::from_values(&values)?;
+    telemetry::install(&config.telemetry)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    if config.http.open_on_any_address {
+        tracing::warn!("open mode on any address: whoever reaches this gateway may send and listen");
+    }
+    prepare_limits();
+    let app = App::bind(config).await.map_err(|error| Failure::Other(error.to_string()))?;
+    app.metrics().register_process();
+    print(&arguments::greeting(&app))?;
+    app.run_until(signalled()).await.map_err(|error| Failure::Other(error.to_string()))
+}
+
+/// Raises the soft limit of open files to the hard one and warns once if what the system allows is small.
+fn prepare_limits() {
+    let open_files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(0);
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    let somaxconn: u32 = somaxconn.and_then(|text| text.trim().parse().ok()).unwrap_or(RECOMMENDED_SOMAXCONN);
+    if open_files < RECOMMENDED_OPEN_FILES || somaxconn < RECOMMENDED_SOMAXCONN {
+        tracing::warn!(
+            open_files,
+            somaxconn,
+            "small system limits: at most open_files - 256 sockets, and bursts of connects beyond somaxconn are delayed"
+        );
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT; the second ends the process at once.
+async fn signalled() {
+    wait_for_signal().await;
+    tracing::info!("stopping; a second signal ends at once");
+    tokio::spawn(async {
+        wait_for_signal().await;
+        std::process::exit(1);
+    });
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("the runtime has its signal driver");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn warn_about(warnings: &[String]) {
+    for warning in warnings {
+        // A courtesy: a closed standard error changes nothing.
+        let _ = writeln!(std::io::stderr(), "gateway: warning: {warning}");
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::Other(error.to_string()))
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        Self::Other(error.to_string())
+    }
+}

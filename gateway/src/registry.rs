@@ -60,7 +60,7 @@ pub struct DeliverScratch {
 /// Where a session wants to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartAt {
-    /// Behind everything that is retained.
+    /// In front of everything that is retained.
     Start,
     /// With the next notification.
     Now,
@@ -88,7 +88,7 @@ pub struct UserSummary {
     pub pending: u32,
     /// Their frames' size in bytes.
     pub pending_bytes: u64,
-    /// The number of the last notification that came to the mailbox, 0 if none is remembered.
+    /// The number of the last notification that came to the mailbox; 0 if none can have come.
     pub last: u64,
 }
 
@@ -191,7 +191,7 @@ impl Registry {
         self.shards.iter().map(|shard| lock(shard).give_up(through)).sum()
     }
 
-    /// Before this log time nothing is due; `None` if nothing waits.
+    /// Before this log time nothing is due; may be earlier than what is due first. `None` if nothing can be due.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
         Some(self.next_due_ms.load(Ordering::Relaxed)).filter(|due_ms| *due_ms != u64::MAX)
@@ -222,7 +222,13 @@ impl Registry {
     /// Appends to `items` what the session gets next and moves its cursor behind it.
     ///
     /// Returns whether the limits left something behind.
-    pub fn pull(&self, key: &UserKey, cursor: &mut Cursor, limits: PullLimits, items: &mut impl Extend<Item>) -> bool {
+    pub fn pull(
+        &self,
+        key: &UserKey,
+        cursor: &mut Cursor,
+        limits: PullLimits,
+        items: &mut impl Extend<Item>,
+    ) -> bool {
         self.lock_shard(key.hash).pull(key.hash, &key.user, cursor, limits, items)
     }
 

@@ -12,7 +12,9 @@ use crate::config::{ConfigError, LogFormat, Telemetry};
 /// When the filter does not parse.
 pub fn install(telemetry: &Telemetry) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(&telemetry.filter)
-        .map_err(|error| ConfigError(format!("telemetry.filter = \"{}\" is not valid: {error}", telemetry.filter)))?
+        .map_err(|error| {
+            ConfigError(format!("telemetry.filter = \"{}\" is not valid: {error}", telemetry.filter))
+        })?
         // poem logs its own start and stop; ours say more.
         .add_directive("poem=warn".parse().expect("a fixed directive parses"));
     let to_terminal = std::io::stderr().is_terminal();
@@ -21,7 +23,8 @@ pub fn install(telemetry: &Telemetry) -> Result<(), ConfigError> {
         LogFormat::Human => false,
         LogFormat::Auto => !to_terminal,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     if json {
         builder.json().flatten_event(true).init();
     } else {

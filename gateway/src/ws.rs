@@ -132,7 +132,12 @@ impl SocketApi {
     /// and misses nothing that is still there. The frames are described in full in `/asyncapi.yaml`.
     ///
     /// Close codes: 4000–4099 do not come back, 4100–4199 come back later, 4200–4299 come back at once.
-    #[oai(path = "/ws/:user", method = "get", operation_id = "receive", tag = "crate::edge::parameters::Tag::Receiving")]
+    #[oai(
+        path = "/ws/:user",
+        method = "get",
+        operation_id = "receive",
+        tag = "crate::edge::parameters::Tag::Receiving"
+    )]
     async fn receive(
         &self,
         request: &Request,
@@ -156,7 +161,12 @@ struct Refusal {
 }
 
 impl SocketApi {
-    fn upgrade(&self, request: &Request, user: &UserId, after: Option<After>) -> (OpenResult, UpgradeResponse) {
+    fn upgrade(
+        &self,
+        request: &Request,
+        user: &UserId,
+        after: Option<After>,
+    ) -> (OpenResult, UpgradeResponse) {
         let handshake = match Handshake::read(request) {
             Ok(handshake) => handshake,
             Err(response) => return (OpenResult::BadRequest, response),
@@ -168,7 +178,10 @@ impl SocketApi {
             return (refusal.result, refusal.response());
         }
         let Ok(upgrade) = request.take_upgrade() else {
-            return (OpenResult::BadRequest, upgrade_required("this connection cannot be upgraded; use HTTP/1.1"));
+            return (
+                OpenResult::BadRequest,
+                upgrade_required("this connection cannot be upgraded; use HTTP/1.1"),
+            );
         };
         let sockets = Arc::clone(&self.0);
         let result = refusal.as_ref().map_or(OpenResult::Accepted, |refusal| refusal.result);
@@ -226,10 +239,14 @@ impl Handshake {
     fn read(request: &Request) -> Result<Self, UpgradeResponse> {
         let headers = request.headers();
         if !lists_token(headers, header::UPGRADE, "websocket") {
-            return Err(upgrade_required("this is a WebSocket: send `Upgrade: websocket`, or use `gateway listen`"));
+            return Err(upgrade_required(
+                "this is a WebSocket: send `Upgrade: websocket`, or use `gateway listen`",
+            ));
         }
         if headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
-            return Err(upgrade_required("only WebSocket version 13 is spoken here: send `Sec-WebSocket-Version: 13`"));
+            return Err(upgrade_required(
+                "only WebSocket version 13 is spoken here: send `Sec-WebSocket-Version: 13`",
+            ));
         }
         if !lists_token(headers, header::CONNECTION, "upgrade") {
             return Err(bad_request("the header `Connection: Upgrade` is missing"));

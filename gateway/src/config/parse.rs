@@ -79,14 +79,16 @@ impl FromSetting for Vec<String> {
 
 impl FromSetting for Duration {
     fn from_setting(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map_err(|_| "expected a duration with its unit, for example 25s or 24h".to_owned())
+        humantime::parse_duration(text)
+            .map_err(|_| "expected a duration with its unit, for example 25s or 24h".to_owned())
     }
 }
 
 impl FromSetting for Bytes {
     fn from_setting(text: &str) -> Result<Self, String> {
         let size = bytesize::ByteSize::from_str(text);
-        size.map(|size| Self(size.as_u64())).map_err(|_| "expected a size, for example 4096, 32KiB or 8MiB".to_owned())
+        size.map(|size| Self(size.as_u64()))
+            .map_err(|_| "expected a size, for example 4096, 32KiB or 8MiB".to_owned())
     }
 }
 

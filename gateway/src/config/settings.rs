@@ -66,7 +66,11 @@ pub const SETTINGS: &[Setting] = &[
         "What a full mailbox does: drop-oldest (the lowest priority first, announced as a gap) or reject (the sender is told).",
     ),
     setting("notification.max_bytes", "32KiB", "The largest notification, in bytes of its encoded frame."),
-    setting("notification.default_ttl", "24h", "How long a notification waits for its recipient if the sender does not say."),
+    setting(
+        "notification.default_ttl",
+        "24h",
+        "How long a notification waits for its recipient if the sender does not say.",
+    ),
     setting("notification.max_ttl", "7d", "The longest time to live a sender may ask for."),
     setting("send.max_recipients", "10000", "Users one notification may name."),
     setting("send.max_batch", "1000", "Notifications one batch request may carry."),
@@ -75,14 +79,22 @@ pub const SETTINGS: &[Setting] = &[
         "16",
         "Sockets one user may hold; one more closes the one that was silent the longest with 4009.",
     ),
-    setting("sessions.max_inbound_frame", "4KiB", "The largest frame a client may send; a larger one is answered with 1009."),
+    setting(
+        "sessions.max_inbound_frame",
+        "4KiB",
+        "The largest frame a client may send; a larger one is answered with 1009.",
+    ),
     setting(
         "sessions.heartbeat",
         "25s",
         "How often each socket gets a heartbeat frame and a ping, give or take 20 %. One that answers nothing until the \
          next is closed with 4112.",
     ),
-    setting("sessions.write_timeout", "10s", "How long a socket may take no bytes before it is closed with 4108."),
+    setting(
+        "sessions.write_timeout",
+        "10s",
+        "How long a socket may take no bytes before it is closed with 4108.",
+    ),
     setting("frames.cache", "256MiB", "Recent frames kept in memory; older ones are read from the log."),
     setting("shutdown.timeout", "10s", "How long a stopping gateway waits for requests and sockets to end."),
     setting(

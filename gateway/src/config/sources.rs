@@ -51,8 +51,9 @@ impl Sources {
     /// # Errors
     /// When it is no TOML, or a value is neither text, number, boolean nor a list of text.
     pub fn file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
-        let table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| ConfigError(format!("{path}: {}", one_line(&error))))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| ConfigError(format!("{path}: {}", one_line(&error))))?;
         let mut values = BTreeMap::new();
         flatten(path, "", &table, &mut values)?;
         self.file = Some((path.to_owned(), values));
@@ -77,7 +78,10 @@ impl Sources {
             values.insert(setting.key, from_flag.or(from_variable).or(from_file).unwrap_or(default));
         }
         if let Some((key, _)) = file.first_key_value() {
-            return Err(ConfigError(format!("{path}: unknown key `{key}`{}", suggestion(key, |known| known.key.to_owned()))));
+            return Err(ConfigError(format!(
+                "{path}: unknown key `{key}`{}",
+                suggestion(key, |known| known.key.to_owned())
+            )));
         }
         let warnings = variables.keys().filter(|name| !is_injected(name)).map(|name| {
             format!("environment variable {name} sets nothing{}", suggestion(name, Setting::variable))
@@ -88,7 +92,9 @@ impl Sources {
 
 /// Kubernetes injects such names for a service called `gateway`; they are nobody's mistake.
 fn is_injected(variable: &str) -> bool {
-    variable == "GATEWAY_CONFIG" || variable.starts_with("GATEWAY_PORT") || variable.starts_with("GATEWAY_SERVICE_")
+    variable == "GATEWAY_CONFIG"
+        || variable.starts_with("GATEWAY_PORT")
+        || variable.starts_with("GATEWAY_SERVICE_")
 }
 
 impl Values {
@@ -142,9 +148,15 @@ fn flatten(
             toml::Value::Boolean(choice) => choice.to_string(),
             toml::Value::Array(items) => {
                 let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
-                texts.ok_or_else(|| ConfigError(format!("{path}: `{key}` must be a list of texts")))?.join(",")
+                texts
+                    .ok_or_else(|| ConfigError(format!("{path}: `{key}` must be a list of texts")))?
+                    .join(",")
             }
-            _ => return Err(ConfigError(format!("{path}: `{key}` must be a text, a whole number or true/false"))),
+            _ => {
+                return Err(ConfigError(format!(
+                    "{path}: `{key}` must be a text, a whole number or true/false"
+                )));
+            }
         };
         values.insert(key, text);
     }

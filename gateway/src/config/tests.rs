@@ -21,7 +21,10 @@ fn an_unknown_key_is_an_error_that_names_the_nearest() {
     let mut sources = Sources::default();
     sources.file("gateway.toml", "[mailbox]\nmax_notificatons = 3").unwrap();
     let error = resolve(sources).unwrap_err().to_string();
-    assert_eq!(error, "gateway.toml: unknown key `mailbox.max_notificatons`; did you mean `mailbox.max_notifications`?");
+    assert_eq!(
+        error,
+        "gateway.toml: unknown key `mailbox.max_notificatons`; did you mean `mailbox.max_notifications`?"
+    );
 }
 
 #[test]
@@ -30,7 +33,10 @@ fn an_unknown_variable_is_a_warning_unless_kubernetes_injected_it() {
     let names = ["GATEWAY_HTTP_LISTN", "GATEWAY_PORT_8000_TCP", "GATEWAY_SERVICE_HOST", "HOME"];
     sources.variables(names.map(|name| (name.to_owned(), "x".to_owned())));
     let (_, warnings) = sources.resolve().unwrap();
-    assert_eq!(warnings, ["environment variable GATEWAY_HTTP_LISTN sets nothing; did you mean `GATEWAY_HTTP_LISTEN`?"]);
+    assert_eq!(
+        warnings,
+        ["environment variable GATEWAY_HTTP_LISTN sets nothing; did you mean `GATEWAY_HTTP_LISTEN`?"]
+    );
 }
 
 #[test]
@@ -81,7 +87,8 @@ fn being_open_to_the_world_has_to_be_asked_for() {
 fn the_example_file_lists_every_setting_with_its_default_and_nothing_else() {
     let text = include_str!("../../gateway.example.toml");
     // Every setting stands there commented out; without the comment signs the file must be a whole configuration.
-    let uncommented: String = text.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
+    let uncommented: String =
+        text.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
     let mut sources = Sources::default();
     sources.file("gateway.example.toml", &uncommented).unwrap();
     let (values, _) = sources.resolve().unwrap();

@@ -81,7 +81,8 @@ impl StateMachine {
             bytes: u32::try_from(publish.body.len()).expect("an entry is smaller than 4 GiB"),
             priority: publish.priority,
         };
-        let delivered = registry.deliver(publish.recipients.iter(), &arrival, &self.bounds, &mut self.scratch);
+        let delivered =
+            registry.deliver(publish.recipients.iter(), &arrival, &self.bounds, &mut self.scratch);
         let applied = Receipt {
             number,
             recipients: delivered.accepted,
@@ -122,7 +123,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut tail: Box<dyn Tail>, lifecycle:
 fn apply_one(shared: &Shared, machine: &mut StateMachine, entry: &LogEntry) -> Result<(), DecodeError> {
     let decoded = entry::decode(&entry.payload)?;
     let publish = if let Entry::Publish(publish) = &decoded { Some(publish) } else { None };
-    let frame = publish.map(|publish| Frame { body: publish.body.clone(), accepted_at_us: publish.accepted_at_us });
+    let frame =
+        publish.map(|publish| Frame { body: publish.body.clone(), accepted_at_us: publish.accepted_at_us });
     // Before the mailboxes: whoever is woken finds the frame.
     shared.frames.push(entry.number, frame);
     let step = machine.apply(&shared.registry, entry.number, entry.timestamp_ms, &decoded);

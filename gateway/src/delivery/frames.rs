@@ -93,7 +93,10 @@ mod tests {
         assert_eq!(cache.reader().get(7), Some(&frame("a")));
         cache.push(9, Some(frame("c")));
         let reader = cache.reader();
-        assert_eq!((reader.get(7), reader.get(8), reader.get(9)), (None, Some(&frame("b")), Some(&frame("c"))));
+        assert_eq!(
+            (reader.get(7), reader.get(8), reader.get(9)),
+            (None, Some(&frame("b")), Some(&frame("c")))
+        );
         assert_eq!(reader.get(10), None);
     }
 

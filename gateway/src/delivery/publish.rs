@@ -110,7 +110,11 @@ impl Delivery {
     ///
     /// # Errors
     /// [`PublishError`]. Nothing of a failed one is ever delivered, except for [`PublishError::Unknown`].
-    pub async fn publish(&self, notification: &Notification, max_bytes: usize) -> Result<Accepted, PublishError> {
+    pub async fn publish(
+        &self,
+        notification: &Notification,
+        max_bytes: usize,
+    ) -> Result<Accepted, PublishError> {
         let payload = encode(notification, max_bytes)?;
         let waiting = self.shared.waiters.wait_for(notification.id);
         let applied = self.committer.append_and_apply(payload, waiting).await?;
@@ -171,7 +175,9 @@ impl Committer {
             Err(mpsc::error::TrySendError::Full(())) => {
                 tokio::time::timeout(QUEUE_TIMEOUT, self.queue.reserve())
                     .await
-                    .map_err(|_| PublishError::Unavailable("too many notifications wait for the log".to_owned()))?
+                    .map_err(|_| {
+                        PublishError::Unavailable("too many notifications wait for the log".to_owned())
+                    })?
                     .map_err(|_| stopping())?
             }
         };
@@ -191,7 +197,9 @@ impl Committer {
                 },
             }
         };
-        tokio::time::timeout(APPLY_TIMEOUT, outcome).await.unwrap_or_else(|_| Err(unknown("the log takes too long")))
+        tokio::time::timeout(APPLY_TIMEOUT, outcome)
+            .await
+            .unwrap_or_else(|_| Err(unknown("the log takes too long")))
     }
 }
 

@@ -29,7 +29,7 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where a receiver wants to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
-    /// Behind everything that is retained.
+    /// In front of everything that is retained.
     Start,
     /// With the next notification.
     Now,
@@ -210,7 +210,9 @@ impl Subscription {
                 Item::Notification { number, .. } => Some(*number),
                 Item::Gap { .. } => None,
             })
-            .filter(|number| recent.get(*number).is_none() && loaded.is_none_or(|known| !known.contains_key(number)))
+            .filter(|number| {
+                recent.get(*number).is_none() && loaded.is_none_or(|known| !known.contains_key(number))
+            })
             .collect();
         if !missing.is_empty() {
             return missing;

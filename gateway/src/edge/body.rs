@@ -7,10 +7,12 @@ use std::marker::PhantomData;
 
 use poem::error::ResponseError;
 use poem::http::StatusCode;
-use poem::{FromRequest, Request, RequestBody, Result};
-use poem_openapi::payload::{Json, ParsePayload, Payload};
-use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem::{Request, RequestBody};
+use poem_openapi::error::ContentTypeError;
+use poem_openapi::payload::{Json, Payload};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -31,6 +33,12 @@ pub struct InvalidBody {
     pub field: Option<String>,
     /// What is wrong, and where in the text.
     pub message: String,
+}
+
+impl InvalidBody {
+    fn unreadable(error: impl std::fmt::Display) -> Self {
+        Self { field: None, message: error.to_string() }
+    }
 }
 
 impl ResponseError for InvalidBody {
@@ -88,15 +96,6 @@ impl<T: Type> Payload for JsonBody<T> {
     }
 }
 
-impl<T: Type + DeserializeOwned> ParsePayload for JsonBody<T> {
-    const IS_REQUIRED: bool = true;
-
-    async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
-        let bytes = Vec::<u8>::from_request(request, body).await?;
-        Ok(Self(parse(&bytes)?))
-    }
-}
-
 impl<T: Type> Payload for BatchBody<T> {
     const CONTENT_TYPE: &'static str = "application/json";
 
@@ -113,14 +112,49 @@ impl<T: Type> Payload for BatchBody<T> {
     }
 }
 
-impl<T: Type + DeserializeOwned> ParsePayload for BatchBody<T> {
-    const IS_REQUIRED: bool = true;
+/// Lets poem-openapi take the type as an operation's request body; `$read` makes it from the body's bytes.
+macro_rules! request_body {
+    ($type:ident, $read:expr) => {
+        impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for $type<T> {
+            const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+            type ParamType = ();
+            type ParamRawType = ();
 
-    async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
-        let bytes = Vec::<u8>::from_request(request, body).await?;
-        Ok(Self { items: parse(&bytes)?, _item: PhantomData })
-    }
+            fn register(registry: &mut Registry) {
+                <Self as Payload>::register(registry);
+            }
+
+            fn request_meta() -> Option<MetaRequest> {
+                let media = MetaMediaType {
+                    content_type: Self::CONTENT_TYPE,
+                    schema: <Self as Payload>::schema_ref(),
+                };
+                Some(MetaRequest { description: None, content: vec![media], required: true })
+            }
+
+            async fn from_request(
+                request: &'a Request,
+                body: &mut RequestBody,
+                _options: ExtractParamOptions<()>,
+            ) -> poem::Result<Self> {
+                match request.content_type() {
+                    Some(content_type) if Self::check_content_type(content_type) => {
+                        let bytes = body.take()?.into_bytes().await.map_err(InvalidBody::unreadable)?;
+                        let read: fn(&[u8]) -> Result<Self, InvalidBody> = $read;
+                        Ok(read(&bytes)?)
+                    }
+                    Some(content_type) => {
+                        Err(ContentTypeError::NotSupported { content_type: content_type.to_owned() }.into())
+                    }
+                    None => Err(ContentTypeError::ExpectContentType.into()),
+                }
+            }
+        }
+    };
 }
+
+request_body!(JsonBody, |bytes| Ok(Self(parse(bytes)?)));
+request_body!(BatchBody, |bytes| Ok(Self { items: parse(bytes)?, _item: PhantomData }));
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +186,10 @@ mod tests {
 
     #[test]
     fn text_that_is_no_json_is_refused_with_its_place() {
-        assert_eq!(error("{\"to\": [\n]").message, "invalid JSON: EOF while parsing an object at line 2 column 1");
+        assert_eq!(
+            error("{\"to\": [\n]").message,
+            "invalid JSON: EOF while parsing an object at line 2 column 1"
+        );
         assert_eq!(error(r#"{"to": []} x"#).message, "invalid JSON: trailing characters at line 1 column 12");
         assert!(error("").message.starts_with("invalid JSON: EOF"));
     }

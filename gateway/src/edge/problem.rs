@@ -79,7 +79,10 @@ impl Problem {
             return Self::invalid(error.name, reason(&error.reason));
         }
         if let Some(error) = error.downcast_ref::<ContentTypeError>() {
-            return Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{error}; send `Content-Type: application/json`"));
+            return Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                format!("{error}; send `Content-Type: application/json`"),
+            );
         }
         if let Some(error) = error.downcast_ref::<ReadBodyError>() {
             return Self::new(error_status(error), error.to_string());
@@ -88,7 +91,10 @@ impl Problem {
             return Self::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /docs");
         }
         if error.downcast_ref::<MethodNotAllowedError>().is_some() {
-            return Self::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not know the method; see /docs");
+            return Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path does not know the method; see /docs",
+            );
         }
         let status = error.status();
         if status.is_server_error() {

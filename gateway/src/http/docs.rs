@@ -6,7 +6,7 @@ use poem::web::Redirect;
 use poem::{Endpoint, Response, handler};
 
 /// The frames of `notify.v1`, as committed.
-pub const ASYNCAPI: &str = include_str!("../../../openapi/asyncapi.yaml");
+pub(super) const ASYNCAPI: &str = include_str!("../../../openapi/asyncapi.yaml");
 
 /// The front page is the manual.
 #[handler]

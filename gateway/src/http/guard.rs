@@ -50,14 +50,16 @@ impl Guard {
     fn refusal(&self, request: &Request, origin: Option<&HeaderValue>) -> Option<Problem> {
         let host = host(request);
         if !self.hosts.allows(host) {
-            let detail = format!("this gateway answers only names of its own machine, not `{host}` (open mode)");
+            let detail =
+                format!("this gateway answers only names of its own machine, not `{host}` (open mode)");
             return Some(Problem::new(StatusCode::FORBIDDEN, detail));
         }
         // Sockets judge the origin themselves: a browser cannot read a refused upgrade.
         if request.uri().path().starts_with("/ws/") {
             return None;
         }
-        let allowed = origin.is_none_or(|origin| origin.to_str().is_ok_and(|origin| self.origins.allows(origin, host)));
+        let allowed =
+            origin.is_none_or(|origin| origin.to_str().is_ok_and(|origin| self.origins.allows(origin, host)));
         let detail = "pages of this origin may not use the gateway; see http.allowed_origins";
         (!allowed).then(|| Problem::new(StatusCode::FORBIDDEN, detail))
     }
@@ -99,7 +101,8 @@ impl Guard {
             Method::OPTIONS => "OPTIONS",
             _ => "_OTHER",
         };
-        let labels = [method, route, response.status().as_str()];
+        let status = response.status();
+        let labels = [method, route, status.as_str()];
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.http_request_duration.with_label_values(&labels).observe(seconds);
     }

@@ -143,7 +143,9 @@ impl BatchItem {
     pub(super) fn new(result: Result<AcceptedAnswer, Problem>) -> Self {
         match result {
             Ok(accepted) => Self { status: 202, accepted: Some(accepted), problem: None },
-            Err(problem) => Self { status: problem.status().as_u16(), accepted: None, problem: Some(problem) },
+            Err(problem) => {
+                Self { status: problem.status().as_u16(), accepted: None, problem: Some(problem) }
+            }
         }
     }
 }

@@ -76,7 +76,6 @@ enum BatchResponse {
     Accepted(Json<Vec<BatchItem>>),
     /// The body is no JSON array. Nothing is delivered.
     #[oai(status = 400, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
     BadRequest(Json<Problem>),
     /// The body is too large, or has more than 1,000 items. Nothing is delivered.
     #[oai(status = 413, content_type = "application/problem+json")]
@@ -135,10 +134,15 @@ impl SendApi {
     /// Up to 1,000 notifications in one request, each for its own recipients: some eight times cheaper than one request
     /// each. Not atomic: every item has a status of its own, in the same order.
     #[oai(path = "/v1/notifications/batch", method = "post", operation_id = "sendNotificationBatch")]
-    async fn send_batch(&self, headers: &HeaderMap, notifications: BatchBody<NotificationRequest>) -> BatchResponse {
+    async fn send_batch(
+        &self,
+        headers: &HeaderMap,
+        notifications: BatchBody<NotificationRequest>,
+    ) -> BatchResponse {
         let max_batch = self.http.limits.max_batch;
         if notifications.len() > max_batch {
-            let detail = format!("a batch has at most {max_batch} items, this one has {}", notifications.len());
+            let detail =
+                format!("a batch has at most {max_batch} items, this one has {}", notifications.len());
             return BatchResponse::TooLarge(Json(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
         }
         if let Err(refusal) = self.welcome(headers) {
@@ -151,7 +155,11 @@ impl SendApi {
         BatchResponse::Accepted(Json(self.send_items(notifications).await))
     }
 
-    async fn send_one(&self, headers: &HeaderMap, request: NotificationRequest) -> Result<AcceptedAnswer, Refusal> {
+    async fn send_one(
+        &self,
+        headers: &HeaderMap,
+        request: NotificationRequest,
+    ) -> Result<AcceptedAnswer, Refusal> {
         self.welcome(headers)?;
         let notification = self.accept(request)?;
         let published = self.http.delivery.publish(&notification, self.http.limits.max_bytes).await;
@@ -166,7 +174,8 @@ impl SendApi {
     async fn send_items(&self, notifications: BatchBody<NotificationRequest>) -> Vec<BatchItem> {
         let parsed: Vec<(Target, Result<Notification, Refusal>)> =
             notifications.into_items().map(|item| self.accept_item(item)).collect();
-        let valid: Vec<Notification> = parsed.iter().filter_map(|(_, item)| item.as_ref().ok().cloned()).collect();
+        let valid: Vec<Notification> =
+            parsed.iter().filter_map(|(_, item)| item.as_ref().ok().cloned()).collect();
         let published = self.http.delivery.publish_batch(&valid, self.http.limits.max_bytes).await;
         let mut published = valid.iter().zip(published);
         let answers = parsed.into_iter().map(|(target, item)| {
@@ -184,7 +193,10 @@ impl SendApi {
         answers.collect()
     }
 
-    fn accept_item(&self, item: Result<NotificationRequest, InvalidBody>) -> (Target, Result<Notification, Refusal>) {
+    fn accept_item(
+        &self,
+        item: Result<NotificationRequest, InvalidBody>,
+    ) -> (Target, Result<Notification, Refusal>) {
         match item {
             Ok(request) => (target_of(&request), self.accept(request)),
             Err(error) => {
@@ -201,7 +213,10 @@ impl SendApi {
             return Err(Refusal { result: SendResult::Overloaded, problem });
         }
         if headers.contains_key("idempotency-key") {
-            return Err(invalid("Idempotency-Key", "idempotency keys are not supported yet; nothing was sent"));
+            return Err(invalid(
+                "Idempotency-Key",
+                "idempotency keys are not supported yet; nothing was sent",
+            ));
         }
         Ok(())
     }
@@ -247,7 +262,8 @@ fn recipients(names: Vec<String>, max_recipients: usize) -> Result<Vec<UserId>, 
         return Err(invalid("to", "a notification needs recipients: `to` is empty"));
     }
     if names.len() > max_recipients {
-        let detail = format!("a notification has at most {max_recipients} recipients, this one has {}", names.len());
+        let detail =
+            format!("a notification has at most {max_recipients} recipients, this one has {}", names.len());
         return Err(invalid("to", detail));
     }
     let mut users = Vec::with_capacity(names.len());

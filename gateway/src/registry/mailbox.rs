@@ -110,8 +110,8 @@ pub struct Mailbox {
     /// The number and ordinal of the last notification that came.
     last: u64,
     last_ordinal: u32,
-    /// What was removed in front of the first slot, oldest run first.
-    front: Vec<Run>,
+    /// How far what was removed in front of the first slot reaches.
+    front: Floors,
     /// The number of the first notification that ever came, 0 before.
     origin: u64,
     /// Up to here the user may have been forgotten before this mailbox was made.
@@ -148,16 +148,6 @@ struct PriorityList {
     bytes: u64,
 }
 
-/// Consecutive removals in front of the first slot that share a reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Run {
-    until: u64,
-    reason: RemovalReason,
-}
-
-/// Runs remembered a mailbox; beyond it the two oldest are merged under the graver reason.
-const MAX_RUNS: usize = 32;
-
 /// Tombstones tolerated before the slots are compacted, if they also outnumber the live ones.
 const MIN_TOMBSTONES_TO_COMPACT: usize = 32;
 
@@ -165,13 +155,6 @@ impl Mailbox {
     /// An empty mailbox of a user who may have been forgotten before.
     #[must_use]
     pub fn new(floors: Floors) -> Self {
-        let mut front = Vec::new();
-        if floors.loss > 0 {
-            front.push(Run { until: floors.loss, reason: RemovalReason::Overflow });
-        }
-        if floors.benign > floors.loss {
-            front.push(Run { until: floors.benign, reason: RemovalReason::Expired });
-        }
         Self {
             slots: VecDeque::new(),
             first_index: 0,
@@ -180,7 +163,7 @@ impl Mailbox {
             bytes: 0,
             last: floors.loss.max(floors.benign),
             last_ordinal: 0,
-            front,
+            front: floors,
             origin: 0,
             floor: floors.loss.max(floors.benign),
         }
@@ -246,6 +229,10 @@ impl Mailbox {
     ///
     /// Returns whether the limits left something behind.
     pub fn pull(&self, cursor: &mut Cursor, limits: PullLimits, items: &mut impl Extend<Item>) -> bool {
+        if cursor.number < self.origin || self.origin == 0 {
+            // The session may have counted in a mailbox that was forgotten since.
+            cursor.ordinal = self.ordinal_at(cursor.number);
+        }
         let mut hole = self.front_hole(cursor.number);
         let mut frames = 0;
         let mut bytes = 0;
@@ -317,9 +304,7 @@ impl Mailbox {
     /// What is left to say about this mailbox once it is forgotten.
     #[must_use]
     pub fn floors(&self) -> Floors {
-        let until =
-            |wanted| self.front.iter().rev().find(|run| run.reason == wanted).map_or(0, |run| run.until);
-        Floors { benign: until(RemovalReason::Expired), loss: until(RemovalReason::Overflow) }
+        self.front
     }
 
     fn fits(&self, arrival: &Arrival, bounds: &Bounds) -> bool {
@@ -430,13 +415,9 @@ impl Mailbox {
     }
 
     fn remember_in_front(&mut self, until: u64, reason: RemovalReason) {
-        match self.front.last_mut() {
-            Some(run) if run.reason == reason => run.until = until,
-            _ => self.front.push(Run { until, reason }),
-        }
-        if self.front.len() > MAX_RUNS {
-            let oldest = self.front.remove(0);
-            self.front[0].reason = self.front[0].reason.max(oldest.reason);
+        match reason {
+            RemovalReason::Expired => self.front.benign = until,
+            RemovalReason::Overflow => self.front.loss = until,
         }
     }
 
@@ -473,9 +454,10 @@ impl Mailbox {
     }
 
     fn front_hole(&self, after: u64) -> Option<(u64, RemovalReason)> {
-        let until = self.front.last()?.until;
-        let gravest = self.front.iter().filter(|run| run.until > after).map(|run| run.reason).max()?;
-        Some((until, gravest))
+        let Floors { benign, loss } = self.front;
+        let until = benign.max(loss);
+        let reason = if after < loss { RemovalReason::Overflow } else { RemovalReason::Expired };
+        (after < until).then_some((until, reason))
     }
 
     /// How many notifications came up to `number`, if the mailbox can still tell.

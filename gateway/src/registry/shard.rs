@@ -77,7 +77,12 @@ impl Shard {
         let overflowed = match user.mailbox.put(arrival, bounds) {
             Put::Kept { evicted } => evicted,
             Put::Dropped => 1,
-            Put::Rejected => return Stored::Rejected,
+            Put::Rejected => {
+                if user.can_be_forgotten() {
+                    self.forget(hash, name);
+                }
+                return Stored::Rejected;
+            }
         };
         woken.extend(user.sessions.iter().cloned());
         let now_pending = u64::from(user.mailbox.pending());
@@ -183,7 +188,9 @@ impl Shard {
     pub(super) fn give_up(&mut self, through: u64) -> u64 {
         let mut given_up = 0;
         let mut emptied = Vec::new();
-        for user in self.users.iter_mut().filter(|user| user.mailbox.oldest().is_some_and(|oldest| oldest <= through)) {
+        for user in
+            self.users.iter_mut().filter(|user| user.mailbox.oldest().is_some_and(|oldest| oldest <= through))
+        {
             let bytes = user.mailbox.pending_bytes();
             let gone = u64::from(user.mailbox.give_up(through));
             given_up += gone;

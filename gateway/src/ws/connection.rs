@@ -83,8 +83,12 @@ enum Event {
 impl<'a> Connection<'a> {
     pub(super) fn new(stream: Upgraded, subscription: Subscription, sockets: &'a Sockets) -> Self {
         let now = Instant::now();
-        let session =
-            Session::new(sockets.heartbeat, sockets.write_timeout, now, subscription.handle().id().0 ^ sockets.seed);
+        let session = Session::new(
+            sockets.heartbeat,
+            sockets.write_timeout,
+            now,
+            subscription.handle().id().0 ^ sockets.seed,
+        );
         let timer = Box::pin(tokio::time::sleep_until(session.deadline()));
         Self {
             stream,
@@ -139,7 +143,9 @@ impl<'a> Connection<'a> {
                     self.subscription.handle().heard(self.sockets.delivery.clock().now_ms());
                 }
                 Event::Inbound(Inbound::Goodbye(code)) => return End::Client(code),
-                Event::Inbound(Inbound::Refused(code)) | Event::CloseRequested(code) => return End::Server(code),
+                Event::Inbound(Inbound::Refused(code)) | Event::CloseRequested(code) => {
+                    return End::Server(code);
+                }
                 Event::Inbound(Inbound::Broken) => return End::Network,
                 Event::Timer => match self.session.beat(Instant::now()) {
                     Beat::Wait => self.set_timer(),
@@ -336,7 +342,12 @@ async fn flush(stream: &mut Upgraded, outbox: &mut Outbox) -> io::Result<()> {
 }
 
 /// Puts the answer to the client's close frame, which tungstenite holds, into the outbox.
-async fn answer_close(stream: &mut Upgraded, websocket: &mut WebSocketContext, outbox: &mut Outbox, metrics: &Metrics) {
+async fn answer_close(
+    stream: &mut Upgraded,
+    websocket: &mut WebSocketContext,
+    outbox: &mut Outbox,
+    metrics: &Metrics,
+) {
     poll_fn(|context| {
         // Ends with `ConnectionClosed` once the answer is handed over; there is nothing else to learn from it.
         let _ = websocket.flush(&mut Blocking { stream, outbox, metrics, context });
@@ -417,4 +428,3 @@ impl FrameSink for Sink<'_> {
         self.outbox.text(|out| out.extend(gap.to_json()));
     }
 }
-

@@ -81,7 +81,9 @@ impl Outbox {
         let before = self.sent;
         while self.sent < self.bytes.len() {
             match Pin::new(&mut *stream).poll_write(context, &self.bytes[self.sent..]) {
-                Poll::Ready(Ok(0)) => return (self.sent - before, Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(0)) => {
+                    return (self.sent - before, Poll::Ready(Err(io::ErrorKind::WriteZero.into())));
+                }
                 Poll::Ready(Ok(count)) => self.sent += count,
                 Poll::Ready(Err(error)) => return (self.sent - before, Poll::Ready(Err(error))),
                 Poll::Pending => return (self.sent - before, Poll::Pending),
@@ -123,7 +125,11 @@ mod tests {
             let text = "x".repeat(length);
             outbox.ping(b"before");
             outbox.text(|out| out.extend_from_slice(text.as_bytes()));
-            assert_eq!(read(outbox.bytes), [Message::Ping("before".into()), Message::Text(text.into())], "{length}");
+            assert_eq!(
+                read(outbox.bytes),
+                [Message::Ping("before".into()), Message::Text(text.into())],
+                "{length}"
+            );
         }
     }
 

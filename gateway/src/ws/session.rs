@@ -48,8 +48,14 @@ pub(super) enum Inbound {
 
 impl Session {
     pub(super) fn new(period: Duration, write_timeout: Duration, now: Instant, seed: u64) -> Self {
-        let mut session =
-            Self { period, write_timeout, next_beat: now, unanswered: false, stalled_since: None, randomness: seed };
+        let mut session = Self {
+            period,
+            write_timeout,
+            next_beat: now,
+            unanswered: false,
+            stalled_since: None,
+            randomness: seed,
+        };
         session.schedule_beat(now);
         session
     }
@@ -186,14 +192,20 @@ mod tests {
         let (mut session, _) = session();
         let mut answer = |message| session.inbound(message);
         assert_eq!(answer(Ok(Message::Text("hello".into()))), Inbound::Refused(CloseCode::InvalidData));
-        assert_eq!(answer(Ok(Message::Text(r#"{"type":"x"}"#.into()))), Inbound::Refused(CloseCode::UnsupportedData));
+        assert_eq!(
+            answer(Ok(Message::Text(r#"{"type":"x"}"#.into()))),
+            Inbound::Refused(CloseCode::UnsupportedData)
+        );
         assert_eq!(answer(Ok(Message::Binary("x".into()))), Inbound::Refused(CloseCode::UnsupportedData));
         assert_eq!(answer(Err(Error::Utf8(String::new()))), Inbound::Refused(CloseCode::InvalidData));
         assert_eq!(
             answer(Err(Error::Protocol(ProtocolError::UnmaskedFrameFromClient))),
             Inbound::Refused(CloseCode::ProtocolError)
         );
-        assert_eq!(answer(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))), Inbound::Broken);
+        assert_eq!(
+            answer(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))),
+            Inbound::Broken
+        );
         assert_eq!(answer(Ok(Message::Close(None))), Inbound::Goodbye(None));
     }
 }

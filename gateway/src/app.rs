@@ -1,0 +1,297 @@
+//! The composition root: a configuration becomes a running gateway.
+//!
+//! `main` and the tests start the very same [`App`]. Nothing in it is global: many gateways fit into one process.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use poem::Server;
+use poem::endpoint::BoxEndpoint;
+use poem::{EndpointExt, Response};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::auth::{HostPolicy, OriginPolicy};
+use crate::clock::Clock;
+use crate::config::{Config, LogStore};
+use crate::delivery::{Delivery, DeliveryOptions, StartError};
+use crate::domain::{Epoch, OverflowPolicy};
+use crate::http::{self, Http, SendLimits};
+use crate::lifecycle::Lifecycle;
+use crate::listener::{self, BoundListener, Limits};
+use crate::log::entry::Settings;
+use crate::log::{Durability, Log, MemoryLog};
+use crate::metrics::Metrics;
+use crate::ops::{self, Ops};
+use crate::protocol::CloseCode;
+use crate::ws::{SocketApi, Sockets};
+
+/// HTTP/2 streams one connection may have open at the same time.
+const MAX_HTTP2_STREAMS: u32 = 100;
+
+/// Connections the operator's listener holds: scrapers and probes, few but never starved by the public one.
+const MAX_OPS_CONNECTIONS: usize = 64;
+
+/// A gateway whose ports are bound and whose state is rebuilt, ready to run.
+pub struct App {
+    config: Config,
+    public: (BoundListener, BoxEndpoint<'static, Response>),
+    ops: (BoundListener, BoxEndpoint<'static, Response>),
+    delivery: Delivery,
+    durability: Durability,
+    lifecycle: Lifecycle,
+    metrics: Arc<Metrics>,
+}
+
+/// The addresses a running gateway listens on, with the ports the system chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// API, sockets, manual.
+    pub http: SocketAddr,
+    /// Metrics and health.
+    pub ops: SocketAddr,
+}
+
+/// Why a gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {address} ({key}): {error}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// The setting that asks for it.
+        key: &'static str,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The log could not be used.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Why a gateway stopped in another way than it was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// An essential task ended.
+    #[error("an essential task ended; see the log")]
+    Crashed,
+    /// Requests or sockets did not end in time.
+    #[error("not everything ended within shutdown.timeout")]
+    Unfinished,
+}
+
+impl App {
+    /// Binds the ports and rebuilds the state. Nothing is served before [`App::run_until`].
+    ///
+    /// # Errors
+    /// [`BindError`] when a port is taken or the log cannot be used.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        Self::bind_with_clock(config, Clock::system()).await
+    }
+
+    /// Like [`App::bind`], with a clock of the caller's.
+    ///
+    /// # Errors
+    /// Those of [`App::bind`].
+    pub async fn bind_with_clock(config: Config, clock: Clock) -> Result<Self, BindError> {
+        let metrics = Arc::new(Metrics::new());
+        metrics.config_info.with_label_values(&[overflow_label(config.mailbox.overflow)]).set(1);
+        let lifecycle = Lifecycle::new();
+        let public = listen(&config, "http.listen", config.http.listen, max_connections(&config), &metrics)?;
+        // Its own counters: `gateway_connections` speaks of the public listener.
+        let operators =
+            listen(&config, "ops.listen", config.ops.listen, MAX_OPS_CONNECTIONS, &Arc::new(Metrics::new()))?;
+
+        let log = open_log(&config, &clock);
+        let durability = log.durability();
+        let options = delivery_options(&config);
+        let delivery = Delivery::start(log, options, clock, Arc::clone(&metrics), &lifecycle).await?;
+
+        let endpoint = public_endpoint(&config, &delivery, &metrics, &lifecycle);
+        let ops = ops::routes(Ops {
+            metrics: Arc::clone(&metrics),
+            lifecycle: lifecycle.clone(),
+            refresh: refresh(&delivery, config.mailbox.max_notifications),
+        });
+        Ok(Self {
+            public: (public, endpoint),
+            ops: (operators, ops.map_to_response().boxed()),
+            config,
+            delivery,
+            durability,
+            lifecycle,
+            metrics,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        Addresses { http: self.public.0.address(), ops: self.ops.0.address() }
+    }
+
+    /// What an accepted notification survives.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// The metrics, for whoever adds the process's own.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Serves until `shutdown` resolves, then stops in order: not ready any more, sockets told to come back later,
+    /// requests in flight ended, tasks ended.
+    ///
+    /// # Errors
+    /// [`RunError`] when the gateway crashed, or something did not end within `shutdown.timeout`.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let Self { config, public, ops, delivery, lifecycle, metrics, .. } = self;
+        let timeout = config.shutdown.timeout;
+        // Operators can watch the stop: their listener goes last.
+        let finished = CancellationToken::new();
+        let serving_ops = tokio::spawn(
+            Server::new_with_acceptor(ops.0)
+                .http2_max_concurrent_streams(MAX_HTTP2_STREAMS)
+                .run_with_graceful_shutdown(ops.1, finished.clone().cancelled_owned(), Some(timeout)),
+        );
+        let stopping = lifecycle.clone();
+        let serving = tokio::spawn(
+            Server::new_with_acceptor(public.0)
+                .http2_max_concurrent_streams(MAX_HTTP2_STREAMS)
+                .run_with_graceful_shutdown(
+                    public.1,
+                    async move { stopping.stopping().await },
+                    Some(timeout),
+                ),
+        );
+        lifecycle.set_ready();
+
+        tokio::select! {
+            () = shutdown => {}
+            () = lifecycle.stopping() => {}
+        }
+        lifecycle.stop();
+        metrics.draining.set(1);
+        delivery.close_all_sessions(CloseCode::Drain);
+        // Ends by itself within the timeout that it was given.
+        let served = serving.await;
+        let all_ended = lifecycle.end(timeout).await;
+        finished.cancel();
+        let served_ops = serving_ops.await;
+
+        let crashed = lifecycle.has_crashed() || !matches!((served, served_ops), (Ok(Ok(())), Ok(Ok(()))));
+        match (crashed, all_ended) {
+            (true, _) => Err(RunError::Crashed),
+            (false, false) => Err(RunError::Unfinished),
+            (false, true) => Ok(()),
+        }
+    }
+}
+
+fn listen(
+    config: &Config,
+    key: &'static str,
+    address: SocketAddr,
+    max_connections: usize,
+    metrics: &Arc<Metrics>,
+) -> Result<BoundListener, BindError> {
+    let limits = Limits { max_connections, first_request_timeout: config.http.first_request_timeout };
+    BoundListener::bind(address, limits, Arc::clone(metrics)).map_err(|error| BindError::Listen {
+        address,
+        key,
+        error,
+    })
+}
+
+fn max_connections(config: &Config) -> usize {
+    config.http.max_connections.unwrap_or_else(|| {
+        // Where the limit cannot be read, a cautious guess serves better than none.
+        let (soft, _) = rlimit::Resource::NOFILE.get().unwrap_or((1_024, 1_024));
+        listener::connections_for(soft)
+    })
+}
+
+fn open_log(config: &Config, clock: &Clock) -> Arc<dyn Log> {
+    match config.log.store {
+        LogStore::Memory => {
+            // What is in memory is new at every start: so is its epoch.
+            let epoch = Epoch::from_bits(random_bits());
+            Arc::new(MemoryLog::new(epoch, clock.clone(), config.log.memory_max_bytes.0))
+        }
+    }
+}
+
+fn delivery_options(config: &Config) -> DeliveryOptions {
+    DeliveryOptions {
+        settings: Settings {
+            mailbox_max_count: config.mailbox.max_notifications,
+            mailbox_max_bytes: config.mailbox.max_bytes.0,
+            reject_on_overflow: config.mailbox.overflow == OverflowPolicy::Reject,
+        },
+        frame_cache_bytes: config.frames.cache.0,
+        max_sessions_per_user: config.sessions.max_per_user,
+    }
+}
+
+fn public_endpoint(
+    config: &Config,
+    delivery: &Delivery,
+    metrics: &Arc<Metrics>,
+    lifecycle: &Lifecycle,
+) -> BoxEndpoint<'static, Response> {
+    let on_loopback = config.http.listen.ip().is_loopback();
+    let origins = OriginPolicy::new(&config.http.allowed_origins, on_loopback);
+    let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    let sockets = Sockets {
+        delivery: delivery.clone(),
+        metrics: Arc::clone(metrics),
+        lifecycle: lifecycle.clone(),
+        origins: origins.clone(),
+        heartbeat: config.sessions.heartbeat,
+        write_timeout: config.sessions.write_timeout,
+        max_inbound_frame: config.sessions.max_inbound_frame.as_usize(),
+        reconnect_window: config.shutdown.reconnect_window,
+        seed: random_bits(),
+        advice: AtomicU64::new(random_bits()),
+    };
+    let http = Http {
+        delivery: delivery.clone(),
+        metrics: Arc::clone(metrics),
+        lifecycle: lifecycle.clone(),
+        hosts: if on_loopback { HostPolicy::LoopbackOnly } else { HostPolicy::Any },
+        origins,
+        limits: SendLimits {
+            max_recipients: config.send.max_recipients,
+            max_batch: config.send.max_batch,
+            max_bytes: config.notification.max_bytes.as_usize(),
+            default_ttl_seconds: seconds(config.notification.default_ttl),
+            max_ttl_seconds: seconds(config.notification.max_ttl),
+        },
+        max_body: config.http.max_body.as_usize(),
+        body_timeout: config.http.body_timeout,
+    };
+    http::routes(http, SocketApi(Arc::new(sockets)))
+}
+
+fn refresh(delivery: &Delivery, mailbox_max_count: u32) -> Arc<dyn Fn() + Send + Sync> {
+    let delivery = delivery.clone();
+    Arc::new(move || delivery.refresh_metrics(mailbox_max_count))
+}
+
+fn overflow_label(policy: OverflowPolicy) -> &'static str {
+    match policy {
+        OverflowPolicy::DropOldest => "drop-oldest",
+        OverflowPolicy::Reject => "reject",
+    }
+}
+
+fn random_bits() -> u64 {
+    Uuid::new_v4().as_u64_pair().1.rotate_left(32) ^ Uuid::new_v4().as_u64_pair().0
+}

@@ -1,0 +1,159 @@
+//! The command line, and the greeting that shows a newcomer where to click.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use gateway::app::App;
+use gateway::commands::{DEFAULT_OPS_URL, DEFAULT_URL, listen};
+use gateway::config::ConfigError;
+
+/// The configuration file that is read if it is there and no other is named.
+const DEFAULT_FILE: &str = "gateway.toml";
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("GATEWAY_BUILD_REVISION"), ")");
+
+/// A self-hosted notification gateway: POST in, WebSocket push out.
+#[derive(Parser)]
+#[command(name = "gateway", version = VERSION, args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway (what it does without a command, too)
+    Serve(Serve),
+    /// Listen as a user and print what arrives
+    Listen(Listen),
+    /// Send a text to a user
+    Send {
+        /// The gateway
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+        /// Who says it
+        #[arg(long)]
+        from: Option<String>,
+        /// The recipient
+        user: String,
+        /// The text; several words need no quotes
+        #[arg(required = true)]
+        text: Vec<String>,
+    },
+    /// Print the OpenAPI document
+    Openapi,
+    /// Check the configuration and exit with 78 if it cannot be used
+    CheckConfig {
+        /// Print every setting with its value and where that came from
+        #[arg(long)]
+        print: bool,
+        #[command(flatten)]
+        options: Serve,
+    },
+    /// Exit with 0 if the gateway is ready, for containers
+    Healthcheck {
+        /// The operator's listener
+        #[arg(long, default_value = DEFAULT_OPS_URL)]
+        ops_url: String,
+    },
+}
+
+/// Where settings come from on the command line.
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// The configuration file [default: gateway.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The public listener (http.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// The operator's listener (ops.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    ops_listen: Option<String>,
+    /// Where accepted notifications are kept (log.store)
+    #[arg(long, value_name = "memory")]
+    log: Option<String>,
+    /// Start although a listener is not on loopback and no keys are configured (http.open_on_any_address)
+    #[arg(long)]
+    open_on_any_address: bool,
+}
+
+/// How `gateway listen` listens.
+#[derive(Args)]
+pub(crate) struct Listen {
+    /// The gateway
+    #[arg(long, default_value = DEFAULT_URL)]
+    url: String,
+    /// Where to start: `start`, `now` or a position [default: everything that waits]
+    #[arg(long)]
+    after: Option<String>,
+    /// Print frames as they come
+    #[arg(long)]
+    json: bool,
+    /// Stop after so many notifications
+    #[arg(long)]
+    count: Option<u64>,
+    /// Whose notifications
+    user: String,
+}
+
+impl Serve {
+    /// The text of the configuration file and its path, if there is one.
+    pub(crate) fn read_file(&self) -> Result<Option<(String, String)>, ConfigError> {
+        let path = self.config.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some((path.display().to_string(), text))),
+            Err(error) if self.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ConfigError(format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+
+    /// The settings given as flags.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let given =
+            [("http.listen", &self.listen), ("ops.listen", &self.ops_listen), ("log.store", &self.log)];
+        let texts = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
+        texts.chain(self.open_on_any_address.then(|| ("http.open_on_any_address", "true".to_owned())))
+    }
+}
+
+impl From<Listen> for listen::Options {
+    fn from(options: Listen) -> Self {
+        let Listen { url, after, json, count, user } = options;
+        Self { url, user, after, json, count }
+    }
+}
+
+/// A few lines for whoever started the gateway: where to click, what to paste.
+pub(crate) fn greeting(app: &App) -> String {
+    let addresses = app.addresses();
+    let (http, ops) = (addresses.http, addresses.ops);
+    let command = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "gateway" };
+    let mode = if http.ip().is_loopback() {
+        "open mode: whoever is on this machine may send and listen, nobody else can reach it"
+    } else {
+        "OPEN ON ANY ADDRESS: whoever can reach it may send and listen"
+    };
+    let url = format!("http://{http}");
+    let option = if url == DEFAULT_URL { String::new() } else { format!(" --url {url}") };
+    format!(
+        "\
+notification gateway {VERSION}
+  {mode}
+  log      {durability}
+
+  manual   {url}/docs        (try it out: send from the page)
+  metrics  http://{ops}/metrics     health  http://{ops}/health/ready
+
+paste into two other terminals:
+  {command} listen{option} bob
+  {command} send{option} bob hello
+or:
+  curl -H 'Content-Type: application/json' -d '{{\"to\":[\"bob\"],\"body\":\"hello\"}}' {url}/v1/notifications
+
+",
+        durability = app.durability().describe(),
+    )
+}

@@ -1,0 +1,15 @@
+//! `gateway check-config`: says whether the configuration can be used, and what it comes to.
+
+use std::fmt::Write;
+
+use crate::config::Values;
+
+/// Every setting with its effective value and where that came from, one a line.
+#[must_use]
+pub fn describe(values: &Values) -> String {
+    let mut text = String::new();
+    for (key, value, source) in values.iter() {
+        writeln!(text, "{key} = \"{value}\"  # {source}").expect("a string takes every text");
+    }
+    text
+}
