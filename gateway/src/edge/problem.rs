@@ -73,10 +73,12 @@ impl Problem {
             return Self { field: error.field.clone(), ..problem };
         }
         if let Some(error) = error.downcast_ref::<ParsePathError>() {
-            return Self::invalid(error.name, reason(&error.reason));
+            let (parameter, message) = unwrap_reason(error.name, &error.reason);
+            return Self::invalid(parameter, message);
         }
         if let Some(error) = error.downcast_ref::<ParseParamError>() {
-            return Self::invalid(error.name, reason(&error.reason));
+            let (_, message) = unwrap_reason(error.name, &error.reason);
+            return Self::invalid(error.name, message);
         }
         if let Some(error) = error.downcast_ref::<ContentTypeError>() {
             return Self::new(
@@ -121,7 +123,9 @@ fn error_status(error: &ReadBodyError) -> StatusCode {
     }
 }
 
-/// poem-openapi wraps a parameter's own message into its type's name; only the message helps the sender.
-fn reason(text: &str) -> &str {
-    text.split_once("\": ").map_or(text, |(_, message)| message)
+/// poem-openapi numbers path parameters and wraps their message: `failed to parse "user": the message`. The name of the
+/// type and the message are what helps the sender.
+fn unwrap_reason<'a>(name: &'a str, text: &'a str) -> (&'a str, &'a str) {
+    let unwrapped = text.strip_prefix("failed to parse \"").and_then(|rest| rest.split_once("\": "));
+    unwrapped.unwrap_or((name, text))
 }
