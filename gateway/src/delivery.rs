@@ -23,8 +23,9 @@ use crate::log::entry::Settings;
 use crate::log::{Log, ReadError};
 use crate::metrics::{Metrics, Transport};
 use crate::protocol::CloseCode;
-use crate::registry::{Bounds, OverflowPolicy, Registry, UserSummary};
+use crate::registry::{Bounds, OverflowPolicy, Registry};
 
+pub use crate::registry::UserSummary;
 pub use apply::{Effect, StateMachine, Step};
 pub use frames::{Frame, FrameCache};
 pub use publish::{Accepted, Committer, PublishError, Receipt};

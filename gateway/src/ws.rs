@@ -169,7 +169,7 @@ impl SocketApi {
     ) -> (OpenResult, UpgradeResponse) {
         let handshake = match Handshake::read(request) {
             Ok(handshake) => handshake,
-            Err(response) => return (OpenResult::BadRequest, response),
+            Err(response) => return (OpenResult::BadRequest, *response),
         };
         let refusal = self.refusal(request);
         if let Some(refusal) = &refusal
@@ -236,25 +236,25 @@ struct Handshake {
 }
 
 impl Handshake {
-    fn read(request: &Request) -> Result<Self, UpgradeResponse> {
+    fn read(request: &Request) -> Result<Self, Box<UpgradeResponse>> {
         let headers = request.headers();
         if !lists_token(headers, header::UPGRADE, "websocket") {
-            return Err(upgrade_required(
+            return Err(Box::new(upgrade_required(
                 "this is a WebSocket: send `Upgrade: websocket`, or use `gateway listen`",
-            ));
+            )));
         }
         if headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
-            return Err(upgrade_required(
+            return Err(Box::new(upgrade_required(
                 "only WebSocket version 13 is spoken here: send `Sec-WebSocket-Version: 13`",
-            ));
+            )));
         }
         if !lists_token(headers, header::CONNECTION, "upgrade") {
-            return Err(bad_request("the header `Connection: Upgrade` is missing"));
+            return Err(Box::new(bad_request("the header `Connection: Upgrade` is missing")));
         }
         let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
         // Sixteen bytes in base64.
         if key.len() != 24 {
-            return Err(bad_request("the header `Sec-WebSocket-Key` must be 16 bytes in base64"));
+            return Err(Box::new(bad_request("the header `Sec-WebSocket-Key` must be 16 bytes in base64")));
         }
         Ok(Self {
             accept_key: derive_accept_key(key),

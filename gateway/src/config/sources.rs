@@ -166,7 +166,7 @@ fn flatten(
 fn suggestion(name: &str, spelling: impl Fn(&Setting) -> String) -> String {
     let nearest = SETTINGS
         .iter()
-        .map(|setting| spelling(setting))
+        .map(spelling)
         .map(|known| (strsim::jaro_winkler(name, &known), known))
         .max_by(|left, right| left.0.total_cmp(&right.0));
     match nearest {

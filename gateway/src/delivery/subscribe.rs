@@ -3,7 +3,7 @@
 //! A [`Subscription`] holds a cursor and nothing else; what it reads comes from the mailbox (which numbers), the recent
 //! frames (their bytes) and, for old ones, the log. Dropping it detaches exactly this session.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub struct Subscription {
     /// A gap that only the attach knows of: the position came from another epoch.
     foreign: Option<Position>,
     /// Old frames that were read from the log for the next pull; `None` for one that is gone. Nearly always empty.
-    loaded: Option<Box<HashMap<u64, Option<Frame>>>>,
+    loaded: BTreeMap<u64, Option<Frame>>,
 }
 
 /// Takes what a subscription reads, in order.
@@ -117,7 +117,7 @@ impl Delivery {
             start: attached.cursor.number,
             head: attached.head,
             foreign,
-            loaded: None,
+            loaded: BTreeMap::new(),
         })
     }
 
@@ -177,7 +177,7 @@ impl Subscription {
             return Pull::Missing(missing);
         }
         self.cursor = cursor;
-        self.loaded = None;
+        self.loaded.clear();
         if more { Pull::More } else { Pull::Drained }
     }
 
@@ -187,7 +187,6 @@ impl Subscription {
     /// When the log cannot be read.
     pub async fn load(&mut self, numbers: Vec<u64>) -> Result<(), ReadError> {
         let entries = self.shared.log.read(numbers.clone()).await?;
-        let loaded = self.loaded.get_or_insert_default();
         for (number, entry) in numbers.into_iter().zip(entries) {
             let frame = entry.and_then(|entry| match entry::decode(&entry.payload) {
                 Ok(Entry::Publish(publish)) => {
@@ -195,7 +194,7 @@ impl Subscription {
                 }
                 _ => None,
             });
-            loaded.insert(number, frame);
+            self.loaded.insert(number, frame);
         }
         Ok(())
     }
@@ -203,16 +202,14 @@ impl Subscription {
     /// Gives every item to the sink, or, if a frame is neither recent nor loaded, none and the numbers that are missing.
     fn hand_over(&mut self, items: &[Item], sink: &mut impl FrameSink) -> Vec<u64> {
         let recent = self.shared.frames.reader();
-        let loaded = self.loaded.as_deref();
+        let loaded = &self.loaded;
         let missing: Vec<u64> = items
             .iter()
             .filter_map(|item| match item {
                 Item::Notification { number, .. } => Some(*number),
                 Item::Gap { .. } => None,
             })
-            .filter(|number| {
-                recent.get(*number).is_none() && loaded.is_none_or(|known| !known.contains_key(number))
-            })
+            .filter(|number| recent.get(*number).is_none() && !loaded.contains_key(number))
             .collect();
         if !missing.is_empty() {
             return missing;
@@ -225,7 +222,7 @@ impl Subscription {
         for item in items {
             match *item {
                 Item::Notification { number, prev } => {
-                    let frame = recent.get(number).or_else(|| loaded?.get(&number)?.as_ref());
+                    let frame = recent.get(number).or_else(|| loaded.get(&number)?.as_ref());
                     match frame {
                         Some(frame) => sink.notification(number, prev, frame, number > self.head),
                         // It was given up between the look into the mailbox and the look into the log.

@@ -5,10 +5,9 @@ use poem_openapi::{Enum, Object};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::delivery::Accepted;
+use crate::delivery::{Accepted, UserSummary};
 use crate::domain::Priority;
 use crate::edge::Problem;
-use crate::registry::UserSummary;
 
 /// A notification for one or many users.
 #[derive(Debug, Clone, Object, Deserialize)]

@@ -159,7 +159,7 @@ impl SendApi {
         &self,
         headers: &HeaderMap,
         request: NotificationRequest,
-    ) -> Result<AcceptedAnswer, Refusal> {
+    ) -> Result<AcceptedAnswer, Box<Refusal>> {
         self.welcome(headers)?;
         let notification = self.accept(request)?;
         let published = self.http.delivery.publish(&notification, self.http.limits.max_bytes).await;
@@ -172,7 +172,7 @@ impl SendApi {
 
 impl SendApi {
     async fn send_items(&self, notifications: BatchBody<NotificationRequest>) -> Vec<BatchItem> {
-        let parsed: Vec<(Target, Result<Notification, Refusal>)> =
+        let parsed: Vec<(Target, Result<Notification, Box<Refusal>>)> =
             notifications.into_items().map(|item| self.accept_item(item)).collect();
         let valid: Vec<Notification> =
             parsed.iter().filter_map(|(_, item)| item.as_ref().ok().cloned()).collect();
@@ -196,21 +196,21 @@ impl SendApi {
     fn accept_item(
         &self,
         item: Result<NotificationRequest, InvalidBody>,
-    ) -> (Target, Result<Notification, Refusal>) {
+    ) -> (Target, Result<Notification, Box<Refusal>>) {
         match item {
             Ok(request) => (target_of(&request), self.accept(request)),
             Err(error) => {
                 let problem = Problem::from_error(&error.into());
-                (Target::Unknown, Err(Refusal { result: SendResult::Invalid, problem }))
+                (Target::Unknown, Err(Box::new(Refusal { result: SendResult::Invalid, problem })))
             }
         }
     }
 
     /// Whether the gateway takes sends at all, from such a request.
-    fn welcome(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn welcome(&self, headers: &HeaderMap) -> Result<(), Box<Refusal>> {
         if self.http.lifecycle.is_stopping() {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
-            return Err(Refusal { result: SendResult::Overloaded, problem });
+            return Err(Box::new(Refusal { result: SendResult::Overloaded, problem }));
         }
         if headers.contains_key("idempotency-key") {
             return Err(invalid(
@@ -222,7 +222,7 @@ impl SendApi {
     }
 
     /// Checks every rule and gives the notification its name and time.
-    fn accept(&self, request: NotificationRequest) -> Result<Notification, Refusal> {
+    fn accept(&self, request: NotificationRequest) -> Result<Notification, Box<Refusal>> {
         let limits = &self.http.limits;
         let names = match (request.to, request.topic) {
             (Some(_), Some(_)) => return Err(invalid("to", "name either `to` or `topic`, not both")),
@@ -257,7 +257,7 @@ impl SendApi {
 }
 
 /// The recipients as users, each once, in the sender's order.
-fn recipients(names: Vec<String>, max_recipients: usize) -> Result<Vec<UserId>, Refusal> {
+fn recipients(names: Vec<String>, max_recipients: usize) -> Result<Vec<UserId>, Box<Refusal>> {
     if names.is_empty() {
         return Err(invalid("to", "a notification needs recipients: `to` is empty"));
     }
@@ -285,30 +285,24 @@ fn target_of(request: &NotificationRequest) -> Target {
     }
 }
 
-fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Refusal {
-    Refusal { result: SendResult::Invalid, problem: Problem::invalid(field, detail) }
+fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Box<Refusal> {
+    Box::new(Refusal { result: SendResult::Invalid, problem: Problem::invalid(field, detail) })
 }
 
-impl From<PublishError> for Refusal {
+impl From<PublishError> for Box<Refusal> {
     fn from(error: PublishError) -> Self {
         let detail = error.to_string();
-        match error {
-            PublishError::NotificationTooLarge { .. } | PublishError::EntryTooLarge(_) => Self {
-                result: SendResult::TooLarge,
-                problem: Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail),
-            },
-            PublishError::AllRejected(_) => Self {
-                result: SendResult::Rejected,
-                problem: Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail),
-            },
-            PublishError::Unavailable(_) => Self {
-                result: SendResult::Overloaded,
-                problem: Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail),
-            },
-            PublishError::Unknown(_) => Self {
-                result: SendResult::Overloaded,
-                problem: Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).delivery_unknown(),
-            },
-        }
+        let (result, status) = match error {
+            PublishError::NotificationTooLarge { .. } | PublishError::EntryTooLarge(_) => {
+                (SendResult::TooLarge, StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            PublishError::AllRejected(_) => (SendResult::Rejected, StatusCode::INSUFFICIENT_STORAGE),
+            PublishError::Unavailable(_) | PublishError::Unknown(_) => {
+                (SendResult::Overloaded, StatusCode::SERVICE_UNAVAILABLE)
+            }
+        };
+        let problem = Problem::new(status, detail);
+        let unknown = matches!(error, PublishError::Unknown(_));
+        Self::new(Refusal { result, problem: if unknown { problem.delivery_unknown() } else { problem } })
     }
 }
