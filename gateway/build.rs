@@ -3,10 +3,10 @@
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=GATEWAY_REVISION");
+    println!("cargo::rerun-if-env-changed=REVISION");
     println!("cargo::rerun-if-changed=../.git/HEAD");
-    let revision = std::env::var("GATEWAY_REVISION").ok().or_else(from_git);
-    println!("cargo::rustc-env=GATEWAY_BUILD_REVISION={}", revision.as_deref().unwrap_or("unknown"));
+    let revision = std::env::var("REVISION").ok().or_else(from_git);
+    println!("cargo::rustc-env=BUILD_REVISION={}", revision.as_deref().unwrap_or("unknown"));
 }
 
 fn from_git() -> Option<String> {

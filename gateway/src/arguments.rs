@@ -10,7 +10,7 @@ use gateway::config::ConfigError;
 /// The configuration file that is read if it is there and no other is named.
 const DEFAULT_FILE: &str = "gateway.toml";
 
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("GATEWAY_BUILD_REVISION"), ")");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD_REVISION"), ")");
 
 /// A self-hosted notification gateway: POST in, WebSocket push out.
 #[derive(Parser)]

@@ -45,4 +45,4 @@ pub mod ws;
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The commit this build was made from, or `unknown`.
-pub const REVISION: &str = env!("GATEWAY_BUILD_REVISION");
+pub const REVISION: &str = env!("BUILD_REVISION");

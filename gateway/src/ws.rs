@@ -303,7 +303,11 @@ async fn serve(sockets: Arc<Sockets>, upgrade: OnUpgrade, user: UserId, after: O
                 if sockets.lifecycle.is_stopping() {
                     subscription.handle().close(CloseCode::Drain);
                 }
-                Connection::new(stream, subscription, &sockets).run(user.as_str()).await
+                let mut connection = Connection::new(stream, subscription, &sockets);
+                let end = connection.serve(user.as_str()).await;
+                // Boxed: saying goodbye takes more room than serving, and every idle socket would pay for it.
+                Box::pin(connection.finish(end)).await;
+                end
             }
             Err(error) => {
                 let code = match error {

@@ -65,6 +65,7 @@ pub(crate) async fn memory() {
     for one in reading {
         receivers.push(one.await.expect("it reads to the end"));
     }
+    drop(poster);
     println!(
         "memory: after the burst of {BURST} x 32.5 kB each: {:.0} B each",
         per_session(process.resident_bytes())

@@ -148,6 +148,9 @@ struct PriorityList {
     bytes: u64,
 }
 
+/// Slots that a mailbox keeps room for although it is empty.
+const MIN_CAPACITY: usize = 4;
+
 /// Tombstones tolerated before the slots are compacted, if they also outnumber the live ones.
 const MIN_TOMBSTONES_TO_COMPACT: usize = 32;
 
@@ -409,7 +412,7 @@ impl Mailbox {
             self.compact();
         }
         // A mailbox that was full once must not stay large for ever.
-        if self.slots.capacity() > 64 && self.slots.len() * 4 < self.slots.capacity() {
+        if self.slots.capacity() > MIN_CAPACITY && self.slots.len() * 4 < self.slots.capacity() {
             self.slots.shrink_to(self.slots.len() * 2);
         }
     }

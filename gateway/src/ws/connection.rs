@@ -103,12 +103,14 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Serves the socket until either side ends it, then says goodbye.
-    pub(super) async fn run(mut self, user: &str) -> End {
+    /// Serves the socket until either side ends it; [`Connection::finish`] then says goodbye.
+    pub(super) async fn serve(&mut self, user: &str) -> End {
         self.welcome(user);
-        let end = self.serve().await;
-        self.finish(end).await;
-        end
+        loop {
+            if let Some(end) = self.step().await {
+                return end;
+            }
+        }
     }
 
     fn welcome(&mut self, user: &str) {
@@ -123,41 +125,36 @@ impl<'a> Connection<'a> {
         self.outbox.text(|out| out.extend(welcome.to_json()));
     }
 
-    async fn serve(&mut self) -> End {
-        loop {
-            match poll_fn(|context| self.poll_event(context)).await {
-                Event::Flushed => {
-                    self.count_written();
-                    if std::mem::take(&mut self.more)
-                        && let Err(end) = self.pull().await
-                    {
-                        return end;
-                    }
-                }
-                Event::Woken => {
-                    if let Err(end) = self.pull().await {
-                        return end;
-                    }
-                }
-                Event::Inbound(Inbound::Alive) => {
-                    self.subscription.handle().heard(self.sockets.delivery.clock().now_ms());
-                }
-                Event::Inbound(Inbound::Goodbye(code)) => return End::Client(code),
-                Event::Inbound(Inbound::Refused(code)) | Event::CloseRequested(code) => {
-                    return End::Server(code);
-                }
-                Event::Inbound(Inbound::Broken) => return End::Network,
-                Event::Timer => match self.session.beat(Instant::now()) {
-                    Beat::Wait => self.set_timer(),
-                    Beat::Send => {
-                        self.outbox.text(|out| out.extend(ServerFrame::Heartbeat.to_json()));
-                        self.outbox.ping(b"");
-                        self.set_timer();
-                    }
-                    Beat::Close(code) => return End::Server(code),
-                },
+    /// Waits for one event and deals with it.
+    async fn step(&mut self) -> Option<End> {
+        match poll_fn(|context| self.poll_event(context)).await {
+            Event::Flushed => {
+                self.count_written();
+                if std::mem::take(&mut self.more) { self.pull().await.err() } else { None }
             }
+            Event::Woken => self.pull().await.err(),
+            Event::Inbound(Inbound::Alive) => {
+                self.subscription.handle().heard(self.sockets.delivery.clock().now_ms());
+                None
+            }
+            Event::Inbound(Inbound::Goodbye(code)) => Some(End::Client(code)),
+            Event::Inbound(Inbound::Refused(code)) | Event::CloseRequested(code) => Some(End::Server(code)),
+            Event::Inbound(Inbound::Broken) => Some(End::Network),
+            Event::Timer => self.beat(),
         }
+    }
+
+    fn beat(&mut self) -> Option<End> {
+        match self.session.beat(Instant::now()) {
+            Beat::Wait => {}
+            Beat::Send => {
+                self.outbox.text(|out| out.extend(ServerFrame::Heartbeat.to_json()));
+                self.outbox.ping(b"");
+            }
+            Beat::Close(code) => return Some(End::Server(code)),
+        }
+        self.set_timer();
+        None
     }
 
     /// Waits for the first of:
@@ -272,7 +269,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Leaves the registry at once, then says goodbye as the end demands.
-    async fn finish(self, end: End) {
+    pub(super) async fn finish(self, end: End) {
         let Self { mut stream, mut websocket, mut outbox, subscription, sockets, .. } = self;
         drop(subscription);
         let goodbye = async {
