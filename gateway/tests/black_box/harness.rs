@@ -26,6 +26,9 @@ pub(crate) use receiver::{Place, Receiver};
 /// How long any single thing may take before a test gives up waiting for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// When tests begin that own the time, in microseconds since the Unix epoch.
+pub(crate) const SOME_TIME_US: u64 = 1_700_000_000_000_000;
+
 /// How often a condition is looked at while a test waits for it.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
