@@ -4,6 +4,7 @@
 //! test by checking that nothing leaked.
 
 mod dial;
+mod raw;
 mod receiver;
 
 use std::future::Future;

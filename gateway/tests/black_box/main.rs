@@ -2,6 +2,10 @@
 //!
 //! `harness` starts gateways, sends and receives; every other module tests one promise of the manual.
 
+mod access;
+mod backpressure;
 mod harness;
+mod openapi;
 mod push;
 mod resume;
+mod send;
