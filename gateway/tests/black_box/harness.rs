@@ -110,11 +110,6 @@ impl Gateway {
         self.http
     }
 
-    /// The operator's listener.
-    pub(crate) fn ops_address(&self) -> SocketAddr {
-        self.ops
-    }
-
     /// A sender for another task.
     pub(crate) fn sender(&self) -> Sender {
         self.sender.clone()
