@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
-use poem::{EndpointExt, Response, Route};
+use poem::{EndpointExt, IntoEndpoint, Response, Route};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, OpenApiService};
 
@@ -56,12 +56,16 @@ pub fn routes(http: Http, sockets: impl OpenApi + 'static) -> BoxEndpoint<'stati
     let sending = SendApi { http: http.clone() };
     let users = UsersApi { delivery: http.delivery };
     let service = service((sending, users, sockets));
+    let (document, manual) = (service.spec(), service.swagger_ui());
+    // Not nested at `/`: poem would hide the front page behind it.
+    let service = Arc::new(service.into_endpoint());
     Route::new()
         .at("/", poem::get(docs::home))
-        .at("/openapi.json", docs::json(service.spec()))
+        .at("/openapi.json", docs::json(document))
         .at("/asyncapi.yaml", poem::get(docs::asyncapi))
-        .nest("/docs", service.swagger_ui())
-        .nest("/", service)
+        .nest("/docs", manual)
+        .nest_no_strip("/v1", Arc::clone(&service))
+        .nest_no_strip("/ws", service)
         .with(guard)
         .boxed()
 }

@@ -62,7 +62,19 @@ impl<T: DeserializeOwned> BatchBody<T> {
 
     /// Parses each item.
     pub fn into_items(self) -> impl Iterator<Item = Result<T, InvalidBody>> {
-        self.items.into_iter().map(|item| parse(item.get().as_bytes()))
+        self.items.into_iter().map(|item| parse_object(item.get().as_bytes()))
+    }
+}
+
+/// serde also reads a struct from an array of its fields in order; the schema knows objects only.
+fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidBody> {
+    match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') | None => parse(bytes),
+        Some(_) => {
+            // Text that is no JSON at all is named as such, with its place.
+            parse::<serde::de::IgnoredAny>(bytes)?;
+            Err(InvalidBody { field: None, message: "expected a JSON object".to_owned() })
+        }
     }
 }
 
@@ -153,7 +165,7 @@ macro_rules! request_body {
     };
 }
 
-request_body!(JsonBody, |bytes| Ok(Self(parse(bytes)?)));
+request_body!(JsonBody, |bytes| Ok(Self(parse_object(bytes)?)));
 request_body!(BatchBody, |bytes| Ok(Self { items: parse(bytes)?, _item: PhantomData }));
 
 #[cfg(test)]

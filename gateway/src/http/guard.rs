@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Body, Endpoint, IntoResponse, Middleware, PathPattern, Request, Response};
+use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
+
+const MAX_LINGER_BYTES: u64 = 64 << 20;
 
 use super::Http;
 use crate::auth::{HostPolicy, OriginPolicy};
@@ -72,6 +75,7 @@ impl Guard {
         };
         let announced = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         if announced.is_some_and(|length| length > self.max_body as u64) {
+            self.linger(request.take_body()).await;
             return Err(too_large());
         }
         let reading = request.take_body().into_bytes_limit(self.max_body);
@@ -84,6 +88,13 @@ impl Guard {
             Ok(Err(error)) => Err(Problem::new(StatusCode::BAD_REQUEST, error.to_string())),
             Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
         }
+    }
+
+    /// Reads on for a while what is refused anyway: closing with unread bytes would reset the connection under the answer.
+    async fn linger(&self, body: Body) {
+        let mut reader = body.into_async_read().take(MAX_LINGER_BYTES);
+        // Whether the rest came whole changes nothing.
+        let _ = tokio::time::timeout(self.body_timeout, tokio::io::copy(&mut reader, &mut tokio::io::sink())).await;
     }
 
     fn observe(&self, method: &Method, response: &Response, started: Instant) {
