@@ -8,7 +8,13 @@ use gateway::config::Config;
 use crate::process_harness::{Running, until_metric, within_patience};
 
 fn options(gateway: &Running, user: &str, count: u64) -> listen::Options {
-    listen::Options { url: gateway.url(), user: user.to_owned(), after: None, json: false, count: Some(count) }
+    listen::Options {
+        url: gateway.url(),
+        user: user.to_owned(),
+        after: None,
+        json: false,
+        count: Some(count),
+    }
 }
 
 /// Listens to the end; returns what was printed and what was remarked.
@@ -23,7 +29,10 @@ async fn a_listener_prints_time_sender_and_text_of_each_notification() {
     let gateway = Running::start_with(|_| {}).await;
     for (text, from) in [("first", Some("alice")), ("second", None)] {
         let said = send::run(&gateway.url(), "bob", text, from).await.unwrap();
-        assert!(said.starts_with("accepted ") && said.ends_with("(bob is not connected, it waits)"), "{said}");
+        assert!(
+            said.starts_with("accepted ") && said.ends_with("(bob is not connected, it waits)"),
+            "{said}"
+        );
     }
     let (result, out, remarks) = hear(options(&gateway, "bob", 2)).await;
     assert!(result.is_ok());
@@ -152,7 +161,7 @@ async fn what_cannot_be_done_is_said_in_one_line_that_names_the_gateway() {
     let deaf = hear(wanted).await.0.unwrap_err().to_string();
     for line in [silent, deaf] {
         assert!(line.contains(&url.replace("http://", "")), "{line}");
-        assert!(line.ends_with("is a gateway running there?") || line.contains("is a gateway running"), "{line}");
+        assert!(line.ends_with("is a gateway running there?"), "{line}");
         assert_eq!(line.lines().count(), 1, "{line}");
     }
 }

@@ -86,7 +86,8 @@ fn family_of<'a>(series: &'a str, families: &BTreeMap<String, String>) -> Option
 /// `name{label="value",…}` with plain names, and values without surprises.
 fn check_labels(series: &str) {
     let plain = |name: &str| {
-        !name.is_empty() && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
+        !name.is_empty()
+            && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
     };
     let (name, labels) = match series.split_once('{') {
         Some((name, rest)) => {

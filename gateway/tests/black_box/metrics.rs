@@ -139,15 +139,15 @@ async fn every_combination_of_labels_is_there_before_anything_happened() {
     expected.extend(["accepted", "origin", "bad_request", "overloaded"].map(|result| {
         format!(r#"gateway_sessions_opened_total{{result="{result}",transport="websocket"}}"#)
     }));
-    expected.extend(["queued", "written"].map(|stage| {
-        format!(r#"gateway_push_latency_seconds_count{{stage="{stage}"}}"#)
-    }));
+    expected.extend(
+        ["queued", "written"]
+            .map(|stage| format!(r#"gateway_push_latency_seconds_count{{stage="{stage}"}}"#)),
+    );
     for code in CloseCode::ALL {
         for initiator in ["client", "server"] {
             let code = code.number();
-            expected.push(format!(
-                r#"gateway_sessions_closed_total{{code="{code}",initiator="{initiator}"}}"#
-            ));
+            expected
+                .push(format!(r#"gateway_sessions_closed_total{{code="{code}",initiator="{initiator}"}}"#));
         }
     }
     expected.push(r#"gateway_sessions_closed_total{code="1006",initiator="network"}"#.to_owned());
@@ -185,11 +185,8 @@ async fn the_exposition_keeps_to_its_format_and_its_names() {
         assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
         assert!(!name.ends_with("_ms") && !name.contains("millis"), "{name}: base units are seconds");
     }
-    let info = format!(
-        r#"gateway_build_info{{revision="{}",version="{}"}}"#,
-        gateway::REVISION,
-        gateway::VERSION
-    );
+    let info =
+        format!(r#"gateway_build_info{{revision="{}",version="{}"}}"#, gateway::REVISION, gateway::VERSION);
     assert_eq!(metrics.value(&info), 1.0);
     assert_eq!(metrics.value(r#"gateway_config_info{overflow_policy="drop-oldest"}"#), 1.0);
     assert!(metrics.has("process_resident_memory_bytes"));

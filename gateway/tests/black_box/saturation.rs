@@ -16,8 +16,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 #[tokio::test]
 async fn a_full_table_of_descriptors_neither_spins_nor_kills_the_gateway() {
     const OPEN_FILES: usize = 64;
-    let variables =
-        [("GATEWAY_HTTP_MAX_CONNECTIONS", "1000"), ("GATEWAY_HTTP_FIRST_REQUEST_TIMEOUT", "1m")];
+    let variables = [("GATEWAY_HTTP_MAX_CONNECTIONS", "1000"), ("GATEWAY_HTTP_FIRST_REQUEST_TIMEOUT", "1m")];
     let server = Server::start_with_open_files(OPEN_FILES as u32, &variables).await;
     assert_eq!(scrape(server.addresses.ops).await.value("gateway_accept_errors_total"), 0.0);
     let crowd = join_all((0..200).map(|_| RawSocket::connect(server.addresses.http))).await;
