@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use crate::process_harness::{Running, send, until_metric, until_some};
-use crate::raw_socket::{CLOSE, RawSocket, TEXT, handshake};
+use crate::raw_socket::{CLOSE, FINAL, PING, RawSocket, TEXT, frame, handshake};
 
 const HALF_A_SEND: &str = "POST /v1/notifications HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
      Content-Length: 28\r\n\r\n{\"to\":[\"bob\"],";
@@ -126,6 +127,45 @@ async fn a_socket_that_answers_nothing_after_the_close_does_not_hold_up_the_stop
     // It neither echoes the close nor hangs up.
     assert_eq!(end.await, Ok(()));
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+/// Pings without a pause until the gateway hangs up; returns when it did.
+async fn flood(mut socket: RawSocket) {
+    let pings = frame(FINAL | PING, b"!").repeat(10_000);
+    while socket.stream.write_all(&pings).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_does_not_hold_up_the_stop() {
+    let gateway = Running::start_with(|config| config.shutdown.timeout = Duration::from_secs(8)).await;
+    let mut floods = Vec::new();
+    for user in ["ann", "ben"] {
+        floods.push(tokio::spawn(flood(RawSocket::open(gateway.addresses.http, user).await)));
+    }
+    until_flooded(&gateway).await;
+    let metrics = gateway.metrics.clone();
+    assert_eq!(gateway.stop().await, Ok(()));
+    join_all(floods).await;
+    assert_eq!(metrics.sessions_closed.with_label_values(&["1012", "server"]).get(), 2);
+    assert_eq!(metrics.connections.get(), 0);
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_does_not_keep_an_administrator_from_disconnecting() {
+    let gateway = Running::start_with(|_| {}).await;
+    let flooding = tokio::spawn(flood(RawSocket::open(gateway.addresses.http, "ann").await));
+    until_flooded(&gateway).await;
+    let url = format!("http://{}/v1/users/ann/sessions", gateway.addresses.http);
+    assert_eq!(reqwest::Client::new().delete(url).send().await.unwrap().status(), 200);
+    flooding.await.unwrap();
+    let closed = r#"gateway_sessions_closed_total{code="4010",initiator="server"}"#;
+    until_metric(gateway.addresses.ops, closed, 1.0).await;
+    assert_eq!(gateway.stop().await, Ok(()));
+}
+
+async fn until_flooded(gateway: &Running) {
+    let received = || gateway.metrics.ws_bytes.of(gateway::metrics::Direction::In).get();
+    until_some("a flood", async || (received() > 1 << 18).then_some(())).await;
 }
 
 #[tokio::test]

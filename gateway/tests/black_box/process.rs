@@ -99,7 +99,8 @@ async fn a_configuration_that_cannot_be_used_exits_with_78_and_names_the_key_in_
     let folder = Folder::new();
     let misspelt = folder.write("misspelt.toml", "[sessions]\nhartbeat = \"20s\"\n");
     let no_toml = folder.write("no.toml", "[http\nlisten = 3");
-    let cases: [(&[&str], &[(&str, &str)], &[&str]); 8] = [
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: [Case<'_>; 8] = [
         (
             &["--config", &misspelt],
             &[],
@@ -210,6 +211,27 @@ async fn sigterm_lets_requests_and_sockets_end_in_order() {
     let ended = server.process.ended().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(TcpStream::connect(addresses.ops).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn control_c_ends_it_as_sigterm_does() {
+    let server = Server::start(&[]).await;
+    let mut socket = RawSocket::open(server.addresses.http, "bob").await;
+    server.process.signal("INT");
+    socket.frame_of_type("drain").await;
+    assert_eq!(socket.frame_of(CLOSE).await.close_code(), 1012);
+    drop(socket);
+    assert_eq!(server.process.ended().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn whoever_has_read_the_greeting_may_already_ask_it_to_stop() {
+    for _ in 0..10 {
+        let server = Server::start_and_read_greeting(&[]).await;
+        server.process.terminate();
+        let ended = server.process.ended().await;
+        assert_eq!(ended.code, Some(0), "a signal killed it instead: {ended:?}");
+    }
 }
 
 #[tokio::test]

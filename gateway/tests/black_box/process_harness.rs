@@ -156,7 +156,12 @@ impl Process {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
-        let command = format!("kill -TERM {}", self.id());
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.id());
         assert!(Command::new("/bin/sh").arg("-c").arg(command).status().unwrap().success());
     }
 
@@ -209,7 +214,19 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Starts a gateway and waits until it is ready.
     pub(crate) async fn start(variables: &[(&str, &str)]) -> Self {
+        let server = Self::start_and_read_greeting(variables).await;
+        let url = format!("{}/health/ready", server.ops_url());
+        until_some("readiness", async || {
+            reqwest::get(&url).await.unwrap().status().is_success().then_some(())
+        })
+        .await;
+        server
+    }
+
+    /// Starts a gateway and returns as soon as its greeting is printed.
+    pub(crate) async fn start_and_read_greeting(variables: &[(&str, &str)]) -> Self {
         Self::greeted(Process::start(&EPHEMERAL, variables)).await
     }
 

@@ -64,3 +64,14 @@ async fn a_connection_beyond_the_cap_waits_until_another_one_closes() {
     drop(sockets);
     until_metric(server.addresses.ops, "gateway_connections", 0.0).await;
 }
+
+#[tokio::test]
+async fn a_gateway_at_its_cap_of_connections_still_stops() {
+    let server = Server::start(&[("GATEWAY_HTTP_MAX_CONNECTIONS", "1")]).await;
+    let mut only = RawSocket::open(server.addresses.http, "bob").await;
+    let _waiting = RawSocket::connect(server.addresses.http).await;
+    server.process.terminate();
+    only.frame_of_type("drain").await;
+    drop(only);
+    assert_eq!(server.process.ended().await.code, Some(0));
+}

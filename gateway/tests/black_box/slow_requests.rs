@@ -33,6 +33,18 @@ async fn half_sent_headers_are_cut_and_counted() {
 }
 
 #[tokio::test]
+async fn blank_lines_before_a_request_do_not_count_as_its_headers() {
+    let gateway = impatient().await;
+    let mut socket = RawSocket::connect(gateway.addresses.http).await;
+    // RFC 9112 §2.2: a server ignores at least one empty line before the request line.
+    socket.write(b"\r\n\r\nGET /v1/users/bob HTTP/1.1\r\nHost: 127.0.0.1\r\n").await;
+    let end = tokio::time::timeout(Duration::from_secs(5), socket.end()).await;
+    assert!(end.is_ok(), "the connection is still open, long after http.first_request_timeout");
+    until_metric(gateway.addresses.ops, TIMEOUTS, 1.0).await;
+    assert_eq!(gateway.stop().await, Ok(()));
+}
+
+#[tokio::test]
 async fn headers_that_drip_in_have_no_more_time_than_those_that_stop() {
     let gateway = impatient().await;
     let mut socket = RawSocket::connect(gateway.addresses.http).await;
