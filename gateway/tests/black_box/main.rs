@@ -1,11 +1,24 @@
-//! The gateway from outside: each test starts the real one on a free port and talks HTTP and WebSocket to it.
+//! The gateway from outside: each test starts the real one on free ports and talks HTTP and WebSocket to it.
 //!
-//! `harness` starts gateways, sends and receives; every other module tests one promise of the manual.
+//! `harness` starts gateways inside the test, sends and receives; `process_harness` starts the binary, too, and `raw_socket`
+//! breaks the rules that real clients keep. Every other module tests one promise of the manual.
+
+#![cfg(test)]
 
 mod access;
 mod backpressure;
+mod commands;
+mod drain;
+mod exposition;
 mod harness;
+mod hostile;
+mod metrics;
 mod openapi;
+mod process;
+mod process_harness;
 mod push;
+mod raw_socket;
 mod resume;
+mod saturation;
 mod send;
+mod slow_requests;

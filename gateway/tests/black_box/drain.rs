@@ -1,0 +1,226 @@
+//! Stopping: everybody is told when to come back, nobody can hold it up, and newcomers are turned away.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+
+use crate::process_harness::{Running, send, until_metric, until_some};
+use crate::raw_socket::{CLOSE, FINAL, PING, RawSocket, TEXT, frame, handshake};
+
+const HALF_A_SEND: &str = "POST /v1/notifications HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+     Content-Length: 28\r\n\r\n{\"to\":[\"bob\"],";
+const OTHER_HALF: &str = "\"body\":\"late\"}";
+
+/// A request that announces five bytes of body and sends two: the gateway holds it back until the rest comes.
+fn half_an_upgrade(subprotocol: &str) -> String {
+    format!("{}he", handshake("bob", &format!("Content-Length: 5\r\n{subprotocol}")))
+}
+
+/// A gateway that is stopping and cannot end before the returned sockets have finished their requests.
+async fn stopping_with(
+    requests: &[&str],
+) -> (Vec<RawSocket>, impl Future<Output = Result<(), gateway::app::RunError>> + use<>) {
+    let gateway = Running::start_with(|config| config.shutdown.timeout = Duration::from_secs(60)).await;
+    let mut sockets = Vec::new();
+    for request in requests {
+        let mut socket = RawSocket::connect(gateway.addresses.http).await;
+        socket.write(request.as_bytes()).await;
+        sockets.push(socket);
+    }
+    let ops = gateway.addresses.ops;
+    until_metric(ops, "http_server_active_requests", requests.len() as f64).await;
+    let end = gateway.stop();
+    until_metric(ops, "gateway_draining", 1.0).await;
+    (sockets, end)
+}
+
+#[tokio::test]
+async fn every_socket_is_told_to_come_back_at_a_time_of_its_own() {
+    const SOCKETS: usize = 200;
+    let gateway = Running::start_with(|_| {}).await;
+    let (address, metrics) = (gateway.addresses.http, gateway.metrics.clone());
+    let names: Vec<String> = (0..SOCKETS).map(|number| format!("user{number}")).collect();
+    let sockets = join_all(names.iter().map(|name| RawSocket::open(address, name))).await;
+    let started = Instant::now();
+    let end = gateway.stop();
+    let advice = join_all(sockets.into_iter().map(async |mut socket| {
+        let drain = socket.frame_of_type("drain").await;
+        let close = socket.frame_of(CLOSE).await;
+        assert_eq!(close.close_code(), 1012);
+        assert_eq!(&close.payload[2..], b"drain");
+        socket.end().await;
+        drain["reconnect_in_ms"].as_u64().unwrap()
+    }))
+    .await;
+    assert_eq!(end.await, Ok(()));
+    assert!(started.elapsed() < Duration::from_secs(10), "within shutdown.timeout: {:?}", started.elapsed());
+
+    let mut tenths = [0; 10];
+    for milliseconds in &advice {
+        assert!(*milliseconds <= 15_000, "{milliseconds}");
+        tenths[usize::try_from(milliseconds * 10 / 15_001).unwrap()] += 1;
+    }
+    assert!(tenths.iter().all(|count| (5..=40).contains(count)), "unevenly spread: {tenths:?}");
+    assert_eq!(metrics.sessions_closed.with_label_values(&["1012", "server"]).get(), SOCKETS as u64);
+    assert_eq!(metrics.connections.get(), 0, "no connection is left");
+}
+
+#[tokio::test]
+async fn what_was_accepted_before_the_stop_arrives_before_the_drain() {
+    let gateway = Running::start_with(|_| {}).await;
+    let mut socket = RawSocket::open(gateway.addresses.http, "bob").await;
+    let (status, _) = send(gateway.addresses.http, &["bob"], "last words").await;
+    assert_eq!(status, 202);
+    // It has to be on its way: a socket that is closed between the 202 and its pull resumes after the restart instead.
+    let written = r#"gateway_push_latency_seconds_count{stage="written"}"#;
+    until_metric(gateway.addresses.ops, written, 1.0).await;
+    let end = gateway.stop();
+    let frames = [socket.frame().await, socket.frame().await, socket.frame().await];
+    assert_eq!(frames[0].json()["body"], "last words");
+    assert_eq!(frames[1].json()["type"], "drain");
+    assert_eq!(frames[2].close_code(), 1012);
+    socket.end().await;
+    drop(socket);
+    assert_eq!(end.await, Ok(()));
+}
+
+#[tokio::test]
+async fn sockets_that_never_read_do_not_hold_up_the_stop() {
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    const SENDS: u32 = 200;
+    let gateway = Running::start_with(|config| {
+        config.shutdown.timeout = TIMEOUT;
+        config.sessions.write_timeout = Duration::from_secs(60);
+    })
+    .await;
+    let users = ["ann", "ben", "cid"];
+    let mut sockets = Vec::new();
+    for user in users {
+        let mut socket = RawSocket::connect_narrow(gateway.addresses.http).await;
+        socket.upgrade(user).await;
+        sockets.push(socket);
+    }
+    let text = "x".repeat(30_000);
+    for _ in 0..SENDS {
+        assert_eq!(send(gateway.addresses.http, &users, &text).await.0, 202);
+    }
+    let written = gateway.metrics.push_latency.of(gateway::metrics::Stage::Written).get_sample_count();
+    assert!(written < u64::from(SENDS) * 3, "the sockets are stuck");
+
+    let metrics = gateway.metrics.clone();
+    let started = Instant::now();
+    assert_eq!(gateway.stop().await, Ok(()));
+    assert!(started.elapsed() < TIMEOUT, "{:?}", started.elapsed());
+    assert_eq!(metrics.sessions_closed.with_label_values(&["1012", "server"]).get(), 3);
+    assert_eq!(metrics.connections.get(), 0);
+}
+
+#[tokio::test]
+async fn a_socket_that_answers_nothing_after_the_close_does_not_hold_up_the_stop() {
+    let gateway = Running::start_with(|config| config.shutdown.timeout = Duration::from_secs(5)).await;
+    let mut socket = RawSocket::open(gateway.addresses.http, "bob").await;
+    let started = Instant::now();
+    let end = gateway.stop();
+    assert_eq!(socket.frame_of(CLOSE).await.close_code(), 1012);
+    // It neither echoes the close nor hangs up.
+    assert_eq!(end.await, Ok(()));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+/// Pings without a pause until the gateway hangs up; returns when it did.
+async fn flood(mut socket: RawSocket) {
+    let pings = frame(FINAL | PING, b"!").repeat(10_000);
+    while socket.stream.write_all(&pings).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_does_not_hold_up_the_stop() {
+    let gateway = Running::start_with(|config| config.shutdown.timeout = Duration::from_secs(8)).await;
+    let mut floods = Vec::new();
+    for user in ["ann", "ben"] {
+        floods.push(tokio::spawn(flood(RawSocket::open(gateway.addresses.http, user).await)));
+    }
+    until_flooded(&gateway).await;
+    let metrics = gateway.metrics.clone();
+    assert_eq!(gateway.stop().await, Ok(()));
+    join_all(floods).await;
+    assert_eq!(metrics.sessions_closed.with_label_values(&["1012", "server"]).get(), 2);
+    assert_eq!(metrics.connections.get(), 0);
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_does_not_keep_an_administrator_from_disconnecting() {
+    let gateway = Running::start_with(|_| {}).await;
+    let flooding = tokio::spawn(flood(RawSocket::open(gateway.addresses.http, "ann").await));
+    until_flooded(&gateway).await;
+    let url = format!("http://{}/v1/users/ann/sessions", gateway.addresses.http);
+    assert_eq!(reqwest::Client::new().delete(url).send().await.unwrap().status(), 200);
+    flooding.await.unwrap();
+    let closed = r#"gateway_sessions_closed_total{code="4010",initiator="server"}"#;
+    until_metric(gateway.addresses.ops, closed, 1.0).await;
+    assert_eq!(gateway.stop().await, Ok(()));
+}
+
+async fn until_flooded(gateway: &Running) {
+    let received = || gateway.metrics.ws_bytes.of(gateway::metrics::Direction::In).get();
+    until_some("a flood", async || (received() > 1 << 18).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_send_while_stopping_is_refused_and_says_when_to_try_again() {
+    let (mut sockets, end) = stopping_with(&[HALF_A_SEND]).await;
+    sockets[0].write(OTHER_HALF.as_bytes()).await;
+    let (head, problem) = sockets[0].answer().await;
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 503 "), "{head}");
+    assert!(head.contains("\r\nretry-after: 1\r\n"), "{head}");
+    assert!(head.contains("\r\ncontent-type: application/problem+json"), "{head}");
+    assert_eq!(problem["detail"], "the gateway is stopping");
+    sockets.clear();
+    assert_eq!(end.await, Ok(()));
+}
+
+#[tokio::test]
+async fn an_upgrade_while_stopping_is_refused_in_words_its_client_understands() {
+    let plain = half_an_upgrade("");
+    let browser = half_an_upgrade("Sec-WebSocket-Protocol: notify.v1\r\n");
+    let (mut sockets, end) = stopping_with(&[&plain, &browser]).await;
+    for socket in &mut sockets {
+        socket.write(b"llo").await;
+    }
+    let (head, problem) = sockets[0].answer().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(head.to_ascii_lowercase().contains("\r\nretry-after: "), "{head}");
+    assert_eq!(problem["detail"], "the gateway is stopping");
+
+    let head = sockets[1].head().await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let drain = sockets[1].frame().await;
+    assert_eq!((drain.opcode, drain.json()["type"].as_str()), (TEXT, Some("drain")));
+    assert!(drain.json()["reconnect_in_ms"].as_u64().unwrap() <= 15_000);
+    assert_eq!(sockets[1].frame().await.close_code(), 1012);
+    sockets[1].end().await;
+    sockets.clear();
+    assert_eq!(end.await, Ok(()));
+}
+
+#[tokio::test]
+async fn ports_are_free_again_after_the_stop() {
+    let gateway = Running::start_with(|_| {}).await;
+    let addresses = gateway.addresses;
+    let mut socket = RawSocket::open(addresses.http, "bob").await;
+    let end = gateway.stop();
+    socket.frame_of(CLOSE).await;
+    drop(socket);
+    assert_eq!(end.await, Ok(()));
+    let again = until_some("both ports", async || {
+        let mut config = gateway::config::Config::for_tests();
+        config.http.listen = addresses.http;
+        config.ops.listen = addresses.ops;
+        gateway::app::App::bind(config).await.ok()
+    })
+    .await;
+    assert_eq!(again.addresses(), addresses);
+}
