@@ -64,6 +64,8 @@ pub struct Connection {
 
 struct HeaderDeadline {
     sleep: Pin<Box<Sleep>>,
+    /// The request line has begun: blank lines before it (RFC 9112 §2.2) are no headers.
+    begun: bool,
     /// How many bytes of [`END_OF_HEADERS`] the last bytes matched.
     matched: usize,
 }
@@ -125,7 +127,7 @@ impl Acceptor for BoundListener {
         let sleep = Box::pin(tokio::time::sleep(self.limits.first_request_timeout));
         let connection = Connection {
             stream,
-            deadline: Some(Box::new(HeaderDeadline { sleep, matched: 0 })),
+            deadline: Some(Box::new(HeaderDeadline { sleep, begun: false, matched: 0 })),
             metrics: Arc::clone(&self.metrics),
             _permit: permit,
         };
@@ -137,6 +139,10 @@ impl HeaderDeadline {
     /// Whether the header block ends within these bytes.
     fn ends_in(&mut self, bytes: &[u8]) -> bool {
         for byte in bytes {
+            self.begun |= !matches!(byte, b'\r' | b'\n');
+            if !self.begun {
+                continue;
+            }
             self.matched = if *byte == END_OF_HEADERS[self.matched] {
                 self.matched + 1
             } else {
@@ -214,7 +220,11 @@ mod tests {
     use super::*;
 
     fn deadline() -> HeaderDeadline {
-        HeaderDeadline { sleep: Box::pin(tokio::time::sleep(Duration::from_secs(60))), matched: 0 }
+        HeaderDeadline {
+            sleep: Box::pin(tokio::time::sleep(Duration::from_secs(60))),
+            begun: false,
+            matched: 0,
+        }
     }
 
     #[tokio::test]

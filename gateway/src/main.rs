@@ -10,6 +10,7 @@ use gateway::app::App;
 use gateway::commands::{self, CommandError};
 use gateway::config::{Config, ConfigError, EX_CONFIG, Sources, Values};
 use gateway::telemetry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use arguments::{Arguments, Command, Serve};
 
@@ -65,7 +66,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Openapi) => print(&format!("{}\n", commands::openapi())),
         Some(Command::CheckConfig { print: whole, options }) => {
             let (values, warnings) = settle(&options)?;
-            Config::from_values(&values)?;
+            telemetry::check(&Config::from_values(&values)?.telemetry)?;
             warn_about(&warnings);
             print(if whole { commands::check_config::describe(&values) } else { "ok\n".to_owned() }.as_str())
         }
@@ -103,8 +104,10 @@ async fn serve(options: Serve) -> Result<(), Failure> {
     prepare_limits();
     let app = App::bind(config).await.map_err(|error| Failure::Other(error.to_string()))?;
     app.metrics().register_process();
+    // Before the greeting: whoever has read it may send a signal.
+    let signals = Signals::listen().map_err(|error| Failure::Other(error.to_string()))?;
     print(&arguments::greeting(&app))?;
-    app.run_until(signalled()).await.map_err(|error| Failure::Other(error.to_string()))
+    app.run_until(signals.received()).await.map_err(|error| Failure::Other(error.to_string()))
 }
 
 /// Raises the soft limit of open files to the hard one and warns once if what the system allows is small.
@@ -121,22 +124,32 @@ fn prepare_limits() {
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT; the second ends the process at once.
-async fn signalled() {
-    wait_for_signal().await;
-    tracing::info!("stopping; a second signal ends at once");
-    tokio::spawn(async {
-        wait_for_signal().await;
-        std::process::exit(1);
-    });
+/// SIGTERM and SIGINT, caught from [`Signals::listen`] on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-async fn wait_for_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).expect("the runtime has its signal driver");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Resolves at the first signal; the second ends the process at once.
+    async fn received(mut self) {
+        self.next().await;
+        tracing::info!("stopping; a second signal ends at once");
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(1);
+        });
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+//! Where values come from, which are refused, and how that is said.
+
 use super::*;
 
 fn resolve(sources: Sources) -> Result<Config, ConfigError> {

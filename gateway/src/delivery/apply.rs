@@ -134,8 +134,10 @@ fn apply_one(shared: &Shared, machine: &mut StateMachine, entry: &LogEntry) -> R
         Effect::Published { applied, overflowed } => {
             let publish = publish.expect("only a publish entry has this effect");
             count(shared, publish.priority, &applied, overflowed);
-            let waited_us = shared.clock.now_us().saturating_sub(publish.accepted_at_us);
-            shared.metrics.push_latency.of(Stage::Queued).observe(waited_us as f64 / 1e6);
+            if applied.online > 0 {
+                let waited_us = shared.clock.now_us().saturating_sub(publish.accepted_at_us);
+                shared.metrics.push_latency.of(Stage::Queued).observe(waited_us as f64 / 1e6);
+            }
             shared.waiters.complete(publish.id, applied);
         }
         Effect::GaveUp(overflowed) => {
