@@ -7,10 +7,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use poem::Server;
 use poem::endpoint::BoxEndpoint;
 use poem::{EndpointExt, Response};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -34,6 +36,9 @@ const MAX_HTTP2_STREAMS: u32 = 100;
 
 /// Connections the operator's listener holds: scrapers and probes, few but never starved by the public one.
 const MAX_OPS_CONNECTIONS: usize = 64;
+
+/// What the tasks get to end, and the operator's connections, even when requests took the whole time.
+const MIN_END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A gateway whose ports are bound and whose state is rebuilt, ready to run.
 pub struct App {
@@ -115,6 +120,7 @@ impl App {
         let ops = ops::routes(Ops {
             metrics: Arc::clone(&metrics),
             lifecycle: lifecycle.clone(),
+            hosts: host_policy(config.ops.listen),
             refresh: refresh(&delivery, config.mailbox.max_notifications),
         });
         Ok(Self {
@@ -156,10 +162,11 @@ impl App {
         let timeout = config.shutdown.timeout;
         // Operators can watch the stop: their listener goes last.
         let finished = CancellationToken::new();
+        lifecycle.set_ready();
         let serving_ops = tokio::spawn(
             Server::new_with_acceptor(ops.0)
                 .http2_max_concurrent_streams(MAX_HTTP2_STREAMS)
-                .run_with_graceful_shutdown(ops.1, finished.clone().cancelled_owned(), Some(timeout)),
+                .run_with_graceful_shutdown(ops.1, finished.clone().cancelled_owned(), Some(MIN_END_TIMEOUT)),
         );
         let stopping = lifecycle.clone();
         let serving = tokio::spawn(
@@ -171,18 +178,19 @@ impl App {
                     Some(timeout),
                 ),
         );
-        lifecycle.set_ready();
 
         tokio::select! {
             () = shutdown => {}
             () = lifecycle.stopping() => {}
         }
+        let deadline = Instant::now() + timeout;
         lifecycle.stop();
         metrics.draining.set(1);
         delivery.close_all_sessions(CloseCode::Drain);
         // Ends by itself within the timeout that it was given.
         let served = serving.await;
-        let all_ended = lifecycle.end(timeout).await;
+        let remaining = deadline.saturating_duration_since(Instant::now()).max(MIN_END_TIMEOUT);
+        let all_ended = lifecycle.end(remaining).await;
         finished.cancel();
         let served_ops = serving_ops.await;
 
@@ -246,9 +254,9 @@ fn public_endpoint(
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
 ) -> BoxEndpoint<'static, Response> {
-    let on_loopback = config.http.listen.ip().is_loopback();
-    let origins = OriginPolicy::new(&config.http.allowed_origins, on_loopback);
-    let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    // Without keys the mode is open: pages on this machine, such as development servers, are welcome.
+    let origins = OriginPolicy::new(&config.http.allowed_origins, true);
+    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     let sockets = Sockets {
         delivery: delivery.clone(),
         metrics: Arc::clone(metrics),
@@ -265,7 +273,7 @@ fn public_endpoint(
         delivery: delivery.clone(),
         metrics: Arc::clone(metrics),
         lifecycle: lifecycle.clone(),
-        hosts: if on_loopback { HostPolicy::LoopbackOnly } else { HostPolicy::Any },
+        hosts: host_policy(config.http.listen),
         origins,
         limits: SendLimits {
             max_recipients: config.send.max_recipients,
@@ -278,6 +286,10 @@ fn public_endpoint(
         body_timeout: config.http.body_timeout,
     };
     http::routes(http, SocketApi(Arc::new(sockets)))
+}
+
+fn host_policy(listen: SocketAddr) -> HostPolicy {
+    if listen.ip().is_loopback() { HostPolicy::LoopbackOnly } else { HostPolicy::Any }
 }
 
 fn refresh(delivery: &Delivery, mailbox_max_count: u32) -> Arc<dyn Fn() + Send + Sync> {

@@ -5,4 +5,4 @@
 
 pub mod origin;
 
-pub use origin::{HostPolicy, OriginPolicy};
+pub use origin::{HostPolicy, OriginPolicy, host};

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::{Epoch, Position, UserId};
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
 pub(crate) struct Applied {
     number: AtomicU64,
     moved: Notify,
+    halted: CancellationToken,
 }
 
 /// Why the delivery could not start.
@@ -112,7 +114,12 @@ impl Delivery {
         let tail = log.tail(state.first - 1).map_err(|error| StartError::Unusable(error.to_string()))?;
         lifecycle.spawn_essential("apply", apply::run(Arc::clone(&shared), tail, lifecycle.clone()));
         let committer = Committer::start(&shared, lifecycle);
-        shared.applied.reached(state.head).await;
+        tokio::select! {
+            () = shared.applied.reached(state.head) => {}
+            () = shared.applied.halted.cancelled() => {
+                return Err(StartError::Unusable("it holds an entry that this build cannot apply".to_owned()));
+            }
+        }
         // Appended at every start for now: the log in memory is new each time.
         committer
             .append(crate::log::entry::encode_settings(&options.settings))
@@ -181,6 +188,11 @@ impl Applied {
     pub(crate) fn advance(&self, number: u64) {
         self.number.store(number, Ordering::Release);
         self.moved.notify_waiters();
+    }
+
+    /// Nothing will be applied any more.
+    pub(crate) fn halt(&self) {
+        self.halted.cancel();
     }
 
     /// Resolves once `number` is applied.

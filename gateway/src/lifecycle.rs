@@ -55,6 +55,11 @@ impl Lifecycle {
         self.ready.store(true, Ordering::SeqCst);
     }
 
+    /// Something essential cannot go on although the process lives: `/health/ready` answers 503 from now on.
+    pub fn set_not_ready(&self) {
+        self.ready.store(false, Ordering::SeqCst);
+    }
+
     /// Whether new work is welcome.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -106,7 +106,8 @@ async fn serve(options: Serve) -> Result<(), Failure> {
     app.metrics().register_process();
     // Before the greeting: whoever has read it may send a signal.
     let signals = Signals::listen().map_err(|error| Failure::Other(error.to_string()))?;
-    print(&arguments::greeting(&app))?;
+    // A courtesy: a closed standard output must not keep a gateway from serving.
+    let _ = print(&arguments::greeting(&app));
     app.run_until(signals.received()).await.map_err(|error| Failure::Other(error.to_string()))
 }
 

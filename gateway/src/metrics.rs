@@ -66,7 +66,7 @@ macro_rules! declare {
 }
 
 declare! {
-    /// Duration of HTTP requests to the public listener, sockets excluded.
+    /// Duration of HTTP requests to the public listener, sockets excluded; a series appears with its first request.
     http_request_duration: HistogramVec = |registry, help| {
         let labels = ["http_request_method", "http_route", "http_response_status_code"];
         let options = HistogramOpts::new("http_server_request_duration_seconds", help).buckets(HTTP_SECONDS.to_vec());
@@ -104,7 +104,7 @@ declare! {
     mailbox_enqueued: PerLabel<Priority, IntCounter> = |registry, help| {
         counters(registry, "gateway_mailbox_enqueued_total", help, "priority")
     };
-    /// Notifications lost, one for each recipient and exactly once: evicted by overflow or rejected by a full mailbox.
+    /// Notifications dropped, one for each recipient and exactly once: evicted by overflow or rejected by a full mailbox. Nothing is acked yet, so what was pushed long ago counts too when it is evicted.
     mailbox_dropped: PerLabel<DropReason, IntCounter> = |registry, help| {
         counters(registry, "gateway_mailbox_dropped_total", help, "reason")
     };

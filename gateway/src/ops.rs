@@ -5,8 +5,11 @@
 use std::sync::Arc;
 
 use poem::http::{StatusCode, header};
-use poem::{Endpoint, EndpointExt, IntoEndpoint, Response, Route, get, handler, web::Data};
+use poem::{
+    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Route, get, handler, web::Data,
+};
 
+use crate::auth::{HostPolicy, host};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 
@@ -17,6 +20,8 @@ pub struct Ops {
     pub metrics: Arc<Metrics>,
     /// What readiness is read from.
     pub lifecycle: Lifecycle,
+    /// Which hosts are answered.
+    pub hosts: HostPolicy,
     /// Brings gauges up to date before a scrape.
     pub refresh: Arc<dyn Fn() + Send + Sync>,
 }
@@ -27,8 +32,18 @@ pub fn routes(ops: Ops) -> impl Endpoint + use<> {
         .at("/metrics", get(metrics))
         .at("/health/live", get(live))
         .at("/health/ready", get(ready))
+        .around(answer_known_hosts)
         .data(ops)
         .into_endpoint()
+}
+
+/// Keeps pages that made their own name resolve to this machine (DNS rebinding) from reading the metrics.
+async fn answer_known_hosts<E: Endpoint>(endpoint: Arc<E>, request: Request) -> poem::Result<Response> {
+    let known = request.data::<Ops>().is_some_and(|ops| ops.hosts.allows(host(&request)));
+    if !known {
+        return Ok(Response::builder().status(StatusCode::FORBIDDEN).body("unknown host\n"));
+    }
+    Ok(endpoint.call(request).await?.into_response())
 }
 
 #[handler]

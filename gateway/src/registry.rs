@@ -88,7 +88,7 @@ pub struct UserSummary {
     pub pending: u32,
     /// Their frames' size in bytes.
     pub pending_bytes: u64,
-    /// The number of the last notification that came to the mailbox; 0 if none can have come.
+    /// The number of the last notification that came to the mailbox, 0 if none is remembered.
     pub last: u64,
 }
 

@@ -196,7 +196,7 @@ impl SocketApi {
         let sockets = &self.0;
         let origin = request.header(header::ORIGIN);
         if let Some(origin) = origin
-            && !sockets.origins.allows(origin, crate::edge::parameters::host(request))
+            && !sockets.origins.allows(origin, crate::auth::host(request))
         {
             return Some(Refusal {
                 result: OpenResult::Origin,

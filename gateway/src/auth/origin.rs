@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 
+use poem::Request;
+use poem::http::header;
+use poem::http::uri::Authority;
+
 /// Which `Host` the gateway answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostPolicy {
@@ -70,6 +74,13 @@ fn host_name(host: &str) -> &str {
 fn is_loopback(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The name under which the client reached the gateway: `Host`, or `:authority` in HTTP/2.
+#[must_use]
+pub fn host(request: &Request) -> &str {
+    let authority = || request.uri().authority().map(Authority::as_str);
+    request.header(header::HOST).or_else(authority).unwrap_or_default()
 }
 
 #[cfg(test)]

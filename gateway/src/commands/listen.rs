@@ -168,6 +168,12 @@ impl Receiver {
                 if !self.is_new(field("position")) {
                     return Ok(());
                 }
+                if self.is_new(field("prev")) {
+                    let _ = writeln!(
+                        remarks,
+                        "-- something is missing before the next one, and no gap announced it"
+                    );
+                }
                 self.position = Some(field("position").to_owned());
                 self.received += 1;
             }

@@ -95,8 +95,8 @@ impl StateMachine {
 
 /// Follows the tail and applies what comes, until it is dropped.
 ///
-/// Returns, and thereby stops the gateway, only when the log cannot be followed any more: skipping an entry would be a
-/// silent hole.
+/// Skipping an entry would be a silent hole: one that cannot be applied halts it, and the gateway is not ready any more. It
+/// returns, and thereby stops the gateway, when the log cannot be followed.
 pub(super) async fn run(shared: Arc<Shared>, mut tail: Box<dyn Tail>, lifecycle: Lifecycle) {
     let bounds = Bounds { max_count: 1, max_bytes: 0, policy: crate::registry::OverflowPolicy::DropOldest };
     let mut machine = StateMachine::new(bounds);
@@ -110,9 +110,11 @@ pub(super) async fn run(shared: Arc<Shared>, mut tail: Box<dyn Tail>, lifecycle:
         };
         for entry in entries {
             if let Err(error) = apply_one(&shared, &mut machine, &entry) {
-                tracing::error!(%error, number = entry.number, "an entry cannot be applied");
-                lifecycle.stop();
-                return;
+                tracing::error!(%error, number = entry.number, "an entry cannot be applied; not ready any more");
+                lifecycle.set_not_ready();
+                shared.applied.halt();
+                // Sockets stay up and what is pending stays; only a build that knows the entry can go on.
+                return std::future::pending().await;
             }
         }
         // Sessions and senders that were woken get their turn before the next batch.

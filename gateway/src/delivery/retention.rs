@@ -13,7 +13,8 @@ use crate::log::entry::{self, Settings};
 /// How often the log is looked at; also the least time between two ticks.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The log is trimmed by at least so many entries at once: each trim may have to append the settings again.
+/// The log is trimmed by at least so many entries at once, unless it is short of room: each trim may have to append the
+/// settings again.
 const MIN_TRIMMED_ENTRIES: u64 = 1_024;
 
 /// Looks after the log once a second until it is dropped.
@@ -47,7 +48,9 @@ async fn look_after(
     // Read before the walk: a notification applied later has a greater number.
     let applied = shared.applied.get();
     let unreferenced = shared.registry.oldest_pending().map_or(applied, |oldest| applied.min(oldest - 1));
-    if unreferenced < state.first + MIN_TRIMMED_ENTRIES {
+    let worth_it = unreferenced >= state.first + MIN_TRIMMED_ENTRIES;
+    let needed = state.short_of_room_until.is_some() && unreferenced >= state.first;
+    if !worth_it && !needed {
         return Ok(());
     }
     if *settings_number <= unreferenced {

@@ -81,10 +81,3 @@ pub enum Tag {
     /// For whoever looks after users.
     Users,
 }
-
-/// The name under which the client reached the gateway: `Host`, or `:authority` in HTTP/2.
-#[must_use]
-pub fn host(request: &poem::Request) -> &str {
-    let authority = || request.uri().authority().map(poem::http::uri::Authority::as_str);
-    request.header(poem::http::header::HOST).or_else(authority).unwrap_or_default()
-}

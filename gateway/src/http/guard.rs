@@ -8,16 +8,16 @@ use poem::{Body, Endpoint, IntoResponse, Middleware, PathPattern, Request, Respo
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-const MAX_LINGER_BYTES: u64 = 64 << 20;
-
 use super::Http;
-use crate::auth::{HostPolicy, OriginPolicy};
+use crate::auth::{HostPolicy, OriginPolicy, host};
 use crate::edge::Problem;
-use crate::edge::parameters::host;
 use crate::metrics::{Metrics, SendResult, Target};
 
 /// How long a browser may remember the answer to a preflight, in seconds.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+
+/// Bytes of a refused body that are read on, so that the sender reads the answer instead of a broken connection.
+const MAX_LINGER_BYTES: u64 = 32 << 20;
 
 /// The label of requests that match no route: paths from outside never become labels.
 const NO_ROUTE: &str = "none";
@@ -94,12 +94,13 @@ impl Guard {
     async fn linger(&self, body: Body) {
         let mut reader = body.into_async_read().take(MAX_LINGER_BYTES);
         // Whether the rest came whole changes nothing.
-        let _ = tokio::time::timeout(self.body_timeout, tokio::io::copy(&mut reader, &mut tokio::io::sink())).await;
+        let _ = tokio::time::timeout(self.body_timeout, tokio::io::copy(&mut reader, &mut tokio::io::sink()))
+            .await;
     }
 
     fn observe(&self, method: &Method, response: &Response, started: Instant) {
         let pattern = response.data::<PathPattern>();
-        let route = pattern.map_or(NO_ROUTE, |pattern| &pattern.0);
+        let route = pattern.map_or(NO_ROUTE, |pattern| route_label(&pattern.0));
         if route.starts_with("/ws") {
             return;
         }
@@ -186,6 +187,15 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
         }
         guard.observe(&method, &response, started);
         Ok(response)
+    }
+}
+
+/// poem-openapi numbers a path's parameters; people and dashboards want their names.
+fn route_label(pattern: &str) -> &str {
+    match pattern {
+        "/v1/users/:param0" => "/v1/users/{user}",
+        "/v1/users/:param0/sessions" => "/v1/users/{user}/sessions",
+        other => other,
     }
 }
 

@@ -47,7 +47,7 @@ enum SendResponse {
     /// Malformed; `field` names the part that is wrong. Nothing is delivered.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Problem>),
-    /// The body, the notification or its list of recipients is too large. Nothing is delivered.
+    /// The body or the notification is too large, or the notification with all its recipients is. Nothing is delivered.
     #[oai(status = 413, content_type = "application/problem+json")]
     TooLarge(Json<Problem>),
     /// The body is not `application/json`. Nothing is delivered.

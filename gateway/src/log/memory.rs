@@ -20,6 +20,13 @@ const TAIL_BATCH: usize = 1_024;
 /// What an entry costs beside its payload, for the bound: its slot and its buffer's header.
 const ENTRY_OVERHEAD_BYTES: u64 = 96;
 
+/// Entries up to this size may use the reserve: a full log must still take the decision to give something up. Every
+/// notification is larger.
+const SMALL_ENTRY_BYTES: usize = 128;
+
+/// Room beyond the bound that only small entries may use.
+const SMALL_ENTRIES_RESERVE_BYTES: u64 = 64 * 1024;
+
 /// Entries in memory, oldest first.
 pub struct MemoryLog {
     shared: Arc<Shared>,
@@ -80,7 +87,8 @@ impl Entries {
             return Err(AppendError::TooLarge(payload.len()));
         }
         let cost = payload.len() as u64 + ENTRY_OVERHEAD_BYTES;
-        if self.bytes + cost > max_bytes {
+        let reserve = if payload.len() <= SMALL_ENTRY_BYTES { SMALL_ENTRIES_RESERVE_BYTES } else { 0 };
+        if self.bytes + cost > max_bytes + reserve {
             return Err(AppendError::Full);
         }
         let number = self.head() + 1;
@@ -189,13 +197,17 @@ mod tests {
 
     #[tokio::test]
     async fn beyond_its_bound_it_refuses_until_it_is_trimmed() {
-        let log = MemoryLog::new(Epoch::from_bits(1), Clock::system(), 3 * (ENTRY_OVERHEAD_BYTES + 10));
-        let entry = Bytes::from_static(b"0123456789");
+        let log = MemoryLog::new(Epoch::from_bits(1), Clock::system(), 3 * (ENTRY_OVERHEAD_BYTES + 200));
+        let entry = Bytes::from(vec![b'x'; 200]);
         let results = log.append(vec![entry.clone(); 4]).await;
         assert_eq!(results, [Ok(1), Ok(2), Ok(3), Err(AppendError::Full)]);
         assert_eq!(log.state().await.unwrap().short_of_room_until, Some(2));
         log.trim(2).await;
         assert_eq!(log.state().await.unwrap().short_of_room_until, None);
-        assert_eq!(log.append(vec![entry]).await, [Ok(4)]);
+        assert_eq!(
+            log.append(vec![entry.clone(), entry.clone(), entry]).await,
+            [Ok(4), Ok(5), Err(AppendError::Full)]
+        );
+        assert_eq!(log.append(vec![Bytes::from_static(b"small")]).await, [Ok(6)], "a decision always fits");
     }
 }

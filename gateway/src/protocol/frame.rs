@@ -44,7 +44,7 @@ pub enum ServerFrame<'a> {
     },
     /// A sign of life that a browser can see.
     Heartbeat,
-    /// The gateway restarts: come back after so many milliseconds. A close with 1012 follows.
+    /// Come back after so many milliseconds. A close with 1012 (restart) or 1013 (overload) follows.
     Drain {
         /// When to reconnect, counted from now, in milliseconds.
         reconnect_in_ms: u64,

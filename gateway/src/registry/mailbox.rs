@@ -286,6 +286,12 @@ impl Mailbox {
         self.last
     }
 
+    /// Like [`Mailbox::last`], but 0 if nothing came since the user was forgotten.
+    #[must_use]
+    pub fn last_arrival(&self) -> u64 {
+        if self.origin == 0 { 0 } else { self.last }
+    }
+
     /// The number of the oldest notification that waits.
     #[must_use]
     pub fn oldest(&self) -> Option<u64> {

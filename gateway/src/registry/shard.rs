@@ -211,7 +211,7 @@ impl Shard {
             sessions: u32::try_from(user.sessions.len()).expect("bounded by the sessions a user may hold"),
             pending: user.mailbox.pending(),
             pending_bytes: user.mailbox.pending_bytes(),
-            last: user.mailbox.last(),
+            last: user.mailbox.last_arrival(),
         })
     }
 

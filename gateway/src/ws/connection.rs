@@ -106,6 +106,10 @@ impl<'a> Connection<'a> {
     /// Serves the socket until either side ends it; [`Connection::finish`] then says goodbye.
     pub(super) async fn serve(&mut self, user: &str) -> End {
         self.welcome(user);
+        // In the same flush: a break must not separate the welcome from a gap that only the attach knows of.
+        if let Err(end) = self.pull().await {
+            return end;
+        }
         loop {
             if let Some(end) = self.step().await {
                 return end;
