@@ -50,7 +50,8 @@ async fn the_committed_document_is_what_is_served() {
     assert!(media_type.starts_with("application/json"), "{media_type}");
     let advice = "openapi/gateway.json is out of date: cargo run -- openapi > openapi/gateway.json";
     let parsed: Value = serde_json::from_str(&served).expect("JSON");
-    assert_eq!(parsed, document(), "{advice}");
+    // Not `assert_eq!`: two whole documents tell nobody anything.
+    assert!(parsed == document(), "{advice}");
     assert!(served.trim() == committed("gateway.json").trim(), "{advice}");
     gateway.stop().await;
 }
