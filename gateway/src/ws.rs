@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
-use poem::{OnUpgrade, Request};
+use poem::{OnUpgrade, Request, Upgraded};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
@@ -295,38 +295,76 @@ fn upgrade_required(detail: &str) -> UpgradeResponse {
 async fn serve(sockets: Arc<Sockets>, upgrade: OnUpgrade, user: UserId, after: Option<After>) {
     let Ok(stream) = upgrade.await else { return };
     let lifecycle = sockets.lifecycle.clone();
-    lifecycle.spawn(async move {
+    lifecycle.spawn(session(sockets, stream, user, after));
+}
+
+/// A session from attach to goodbye. What its future holds, every idle socket pays for: rare parts are boxed.
+fn session(
+    sockets: Arc<Sockets>,
+    stream: Upgraded,
+    user: UserId,
+    after: Option<After>,
+) -> impl Future<Output = ()> + Send {
+    // Everything is moved into the block at once: arguments of an `async fn` would be held twice.
+    async move {
         let started = Instant::now();
-        let end = match sockets.delivery.subscribe(&user, after.unwrap_or(After::Start)).await {
-            Ok(subscription) => {
-                // Stopping closes every session it finds; this one may have come a moment too late to be found.
-                if sockets.lifecycle.is_stopping() {
-                    subscription.handle().close(CloseCode::Drain);
-                }
-                let mut connection = Connection::new(stream, subscription, &sockets);
+        let end = match Box::pin(begin(&sockets, stream, &user, after)).await {
+            Ok(mut connection) => {
                 let end = connection.serve(user.as_str()).await;
-                // Boxed: saying goodbye takes more room than serving, and every idle socket would pay for it.
                 Box::pin(connection.finish(end)).await;
                 end
             }
-            Err(error) => {
-                let code = match error {
-                    SubscribeError::Behind | SubscribeError::Log(_) => CloseCode::Overloaded,
-                };
-                tracing::warn!(%error, "a session could not begin");
-                connection::refuse(stream, code, Some(sockets.reconnect_in_ms())).await;
-                End::Server(code)
-            }
+            Err(end) => end,
         };
         let (code, initiator) = end.labels();
         sockets.metrics.count_close(code, initiator);
         sockets.metrics.session_duration.observe(started.elapsed().as_secs_f64());
         tracing::debug!(user = user.as_str(), ?end, "a session ended");
-    });
+    }
+}
+
+/// Attaches to the mailbox; a socket for which that fails is told so and ends.
+async fn begin<'a>(
+    sockets: &'a Sockets,
+    stream: Upgraded,
+    user: &UserId,
+    after: Option<After>,
+) -> Result<Box<Connection<'a>>, End> {
+    match sockets.delivery.subscribe(user, after.unwrap_or(After::Start)).await {
+        Ok(subscription) => {
+            // Stopping closes every session it finds; this one may have come a moment too late to be found.
+            if sockets.lifecycle.is_stopping() {
+                subscription.handle().close(CloseCode::Drain);
+            }
+            Ok(Box::new(Connection::new(stream, subscription, sockets)))
+        }
+        Err(error) => {
+            let code = match error {
+                SubscribeError::Behind | SubscribeError::Log(_) => CloseCode::Overloaded,
+            };
+            tracing::warn!(%error, "a session could not begin");
+            connection::refuse(stream, code, Some(sockets.reconnect_in_ms())).await;
+            Err(End::Server(code))
+        }
+    }
 }
 
 async fn refuse(sockets: Arc<Sockets>, upgrade: OnUpgrade, code: CloseCode) {
     let Ok(stream) = upgrade.await else { return };
     let reconnect_in_ms = (code == CloseCode::Drain).then(|| sockets.reconnect_in_ms());
     connection::refuse(stream, code, reconnect_in_ms).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_future_of_a_session_stays_small() {
+        fn size<F: Future>(_: impl Fn(Arc<Sockets>, Upgraded, UserId, Option<After>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(session) + size_of::<Connection<'static>>();
+        assert!(bytes <= 1_024, "every idle socket pays for {bytes} bytes");
+    }
 }

@@ -241,7 +241,7 @@ impl<'a> Connection<'a> {
                     return Ok(());
                 }
                 Pull::Missing(numbers) => {
-                    if let Err(error) = self.subscription.load(numbers).await {
+                    if let Err(error) = Box::pin(self.subscription.load(numbers)).await {
                         tracing::warn!(%error, "a session ends because its old frames cannot be read");
                         return Err(End::Server(CloseCode::Overloaded));
                     }
@@ -273,8 +273,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Leaves the registry at once, then says goodbye as the end demands.
-    pub(super) async fn finish(self, end: End) {
-        let Self { mut stream, mut websocket, mut outbox, subscription, sockets, .. } = self;
+    pub(super) async fn finish(self: Box<Self>, end: End) {
+        let Self { mut stream, mut websocket, mut outbox, subscription, sockets, .. } = *self;
         drop(subscription);
         let goodbye = async {
             match end {
