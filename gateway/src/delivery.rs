@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::domain::{Epoch, Position, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::log::entry::Settings;
-use crate::log::{Log, ReadError};
+use crate::log::{Log, ReadError, Tail};
 use crate::metrics::{Metrics, Transport};
 use crate::protocol::CloseCode;
 use crate::registry::{Bounds, OverflowPolicy, Registry};
@@ -112,8 +112,9 @@ impl Delivery {
         });
         shared.applied.advance(state.first - 1);
         let tail = log.tail(state.first - 1).map_err(|error| StartError::Unusable(error.to_string()))?;
-        lifecycle.spawn_essential("apply", apply::run(Arc::clone(&shared), tail, lifecycle.clone()));
-        let committer = Committer::start(&shared, lifecycle);
+        let (committer, queue) = Committer::new();
+        lifecycle
+            .spawn_essential("log", commit_and_apply(Arc::clone(&shared), queue, tail, lifecycle.clone()));
         tokio::select! {
             () = shared.applied.reached(state.head) => {}
             () = shared.applied.halted.cancelled() => {
@@ -176,6 +177,22 @@ impl Delivery {
         metrics.sessions.of(Transport::WebSocket).set(gauge(stats.sessions));
         metrics.users.set(gauge(stats.online_users));
         metrics.known_users.set(gauge(stats.known_users));
+    }
+}
+
+/// Appends and applies in one task: what is appended is applied in the same turn, without waking another thread.
+///
+/// Ends when either does.
+async fn commit_and_apply(
+    shared: Arc<Shared>,
+    queue: publish::Queue,
+    tail: Box<dyn Tail>,
+    lifecycle: Lifecycle,
+) {
+    tokio::select! {
+        biased;
+        () = publish::commit(Arc::clone(&shared), queue) => {}
+        () = apply::run(shared, tail, lifecycle) => {}
     }
 }
 

@@ -6,6 +6,6 @@ pub mod body;
 pub mod parameters;
 pub mod problem;
 
-pub use body::{BatchBody, InvalidBody, JsonBody};
+pub use body::{BatchBody, InvalidBody, JsonAnswer, JsonBody};
 pub use parameters::{AfterParam, UserParam};
 pub use problem::Problem;

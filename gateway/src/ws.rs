@@ -299,13 +299,16 @@ async fn serve(sockets: Arc<Sockets>, upgrade: OnUpgrade, user: UserId, after: O
 }
 
 /// A session from attach to goodbye. What its future holds, every idle socket pays for: rare parts are boxed.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the arguments of an `async fn` would be held twice, by every idle socket"
+)]
 fn session(
     sockets: Arc<Sockets>,
     stream: Upgraded,
     user: UserId,
     after: Option<After>,
 ) -> impl Future<Output = ()> + Send {
-    // Everything is moved into the block at once: arguments of an `async fn` would be held twice.
     async move {
         let started = Instant::now();
         let end = match Box::pin(begin(&sockets, stream, &user, after)).await {

@@ -159,7 +159,7 @@ async fn closed_loop(
             (0..16).map(|turn| poster.request(path, &body(index * 16 + turn))).collect();
         let stop = Arc::clone(&stop);
         loops.spawn(async move {
-            let mut latency = Histogram::<u64>::new(3).expect("three digits");
+            let mut latency = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("three digits");
             for request in requests.iter().cycle() {
                 if stop.load(Ordering::Relaxed) {
                     break;
@@ -174,7 +174,7 @@ async fn closed_loop(
     }
     tokio::time::sleep(duration).await;
     stop.store(true, Ordering::Relaxed);
-    let mut all = Histogram::<u64>::new(3).expect("three digits");
+    let mut all = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("three digits");
     for one in loops.join_all().await {
         all.add(one).expect("the same range");
     }
@@ -269,7 +269,7 @@ pub(crate) async fn latency() {
             });
         }
     });
-    let mut push = Histogram::<u64>::new(3).expect("three digits");
+    let mut push = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("three digits");
     for index in 0..RATE * SECONDS {
         let sample = received.recv().await.expect("every notification arrives");
         // The first second warms up.
@@ -312,7 +312,7 @@ pub(crate) async fn delay() {
             }
             sends
         });
-        let mut push = Histogram::<u64>::new(3).expect("three digits");
+        let mut push = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("three digits");
         for _ in 0..2_000 {
             let started = Instant::now();
             sender

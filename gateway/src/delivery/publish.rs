@@ -3,31 +3,31 @@
 //! Senders hand encoded entries to one committer, which appends them in batches: while one batch becomes durable the next
 //! one gathers. The sender's answer comes from apply, not from the append: a 202 means durable *and* in the mailboxes.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Delivery, Shared};
 use crate::domain::{Notification, NotificationId, Position};
-use crate::lifecycle::Lifecycle;
 use crate::log::AppendError;
 use crate::log::entry::{self, EntryTooLarge};
 use crate::protocol::encode_body;
 
-/// Entries that may wait for the committer; beyond it senders wait, at most [`QUEUE_TIMEOUT`].
-const QUEUE_ENTRIES: usize = 8_192;
+/// Bytes of entries that may wait for the committer, in KiB; beyond it senders wait, at most [`QUEUE_TIMEOUT`].
+const QUEUE_KIBIBYTES: u32 = 64 * 1024;
 
-/// The most entries appended at once.
-const MAX_APPEND_ENTRIES: usize = 1_024;
+/// The most hand-overs appended at once; each brings one entry, or those of a batch.
+const MAX_HAND_OVERS: usize = 1_024;
 
 /// How long a sender waits for room in the queue before it is told to come back.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a sender waits for its entry to be appended and applied.
+/// How long a sender waits for its entries to be appended and applied.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the sender is told.
@@ -85,24 +85,52 @@ pub struct Receipt {
 
 /// Senders of this node that wait for apply, by the notification's name.
 #[derive(Default)]
-pub(crate) struct Waiters(Mutex<HashMap<NotificationId, oneshot::Sender<Receipt>>>);
+pub(crate) struct Waiters(Mutex<HashTable<Waiter>>);
 
-/// A sender's place in [`Waiters`]; leaves it when dropped.
+struct Waiter {
+    id: NotificationId,
+    flight: Arc<Flight>,
+    index: usize,
+}
+
+/// The notifications of one request between the committer and apply.
+struct Flight {
+    results: Mutex<Landed>,
+    landed: Notify,
+}
+
+struct Landed {
+    results: Vec<Option<Result<Receipt, PublishError>>>,
+    missing: usize,
+}
+
+/// A request's places in [`Waiters`]; leaves them when dropped.
 struct Waiting<'a> {
     waiters: &'a Waiters,
-    id: NotificationId,
-    applied: oneshot::Receiver<Receipt>,
+    flight: &'a Flight,
+    ids: &'a [NotificationId],
 }
 
 /// The handle of the task that appends; cheap to clone.
 #[derive(Clone)]
 pub struct Committer {
-    queue: mpsc::Sender<Append>,
+    queue: mpsc::UnboundedSender<HandOver>,
+    /// What bounds the queue: permits for KiB of entries.
+    room: Arc<Semaphore>,
 }
 
-struct Append {
-    payload: Bytes,
-    appended: oneshot::Sender<Result<u64, AppendError>>,
+/// Entries for the log, in order, and whom to tell.
+struct HandOver {
+    payloads: SmallVec<[Bytes; 1]>,
+    answer: Answer,
+    _room: OwnedSemaphorePermit,
+}
+
+enum Answer {
+    /// A request waits for apply and only has to hear of failures.
+    Flight { ids: SmallVec<[NotificationId; 1]>, flight: Arc<Flight> },
+    /// Somebody wants the number of a single entry.
+    Number(oneshot::Sender<Result<u64, AppendError>>),
 }
 
 impl Delivery {
@@ -115,19 +143,8 @@ impl Delivery {
         notification: &Notification,
         max_bytes: usize,
     ) -> Result<Accepted, PublishError> {
-        let payload = encode(notification, max_bytes)?;
-        let waiting = self.shared.waiters.wait_for(notification.id);
-        let applied = self.committer.append_and_apply(payload, waiting).await?;
-        if applied.recipients == 0 && !applied.rejected.is_empty() {
-            return Err(PublishError::AllRejected(applied.rejected));
-        }
-        Ok(Accepted {
-            id: notification.id,
-            position: self.position(applied.number),
-            recipients: applied.recipients,
-            online: applied.online,
-            rejected: applied.rejected,
-        })
+        let mut results = self.publish_batch(std::slice::from_ref(notification), max_bytes).await;
+        results.pop().expect("one result for one notification")
     }
 
     /// Publishes each item on its own, all in one go: one result an item, in the same order.
@@ -138,8 +155,65 @@ impl Delivery {
         notifications: &[Notification],
         max_bytes: usize,
     ) -> Vec<Result<Accepted, PublishError>> {
-        // Polled in order, so that every item is queued before the next; the waiting overlaps.
-        futures_util::future::join_all(notifications.iter().map(|item| self.publish(item, max_bytes))).await
+        let mut results = Vec::with_capacity(notifications.len());
+        let mut payloads = SmallVec::new();
+        let mut ids = SmallVec::new();
+        for notification in notifications {
+            match encode(notification, max_bytes) {
+                Ok(payload) => {
+                    payloads.push(payload);
+                    ids.push(notification.id);
+                    results.push(None);
+                }
+                Err(error) => results.push(Some(Err(error))),
+            }
+        }
+        let mut landed = self.fly(payloads, ids).await.into_iter();
+        let accepted = notifications.iter().zip(results).map(|(notification, result)| {
+            let landed = result.or_else(|| landed.next()).unwrap_or_else(|| Err(unknown("it stopped")));
+            self.accepted(notification.id, landed?)
+        });
+        accepted.collect()
+    }
+
+    /// Hands entries over and waits for their receipts: one result an entry.
+    async fn fly(
+        &self,
+        payloads: SmallVec<[Bytes; 1]>,
+        ids: SmallVec<[NotificationId; 1]>,
+    ) -> Vec<Result<Receipt, PublishError>> {
+        let count = ids.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let room = match self.committer.room_for(&payloads).await {
+            Ok(room) => room,
+            Err(error) => return vec![Err(error); count],
+        };
+        let waiters = &self.shared.waiters;
+        let flight = Arc::new(Flight::new(count));
+        waiters.insert(&ids, &flight);
+        let _places = Waiting { waiters, flight: &flight, ids: &ids };
+        let answer = Answer::Flight { ids: ids.clone(), flight: Arc::clone(&flight) };
+        if self.committer.queue.send(HandOver { payloads, answer, _room: room }).is_err() {
+            return vec![Err(PublishError::Unavailable("it is stopping".to_owned())); count];
+        }
+        // Whatever is still missing after this time may or may not land.
+        let _ = tokio::time::timeout(APPLY_TIMEOUT, flight.landed.notified()).await;
+        flight.take()
+    }
+
+    fn accepted(&self, id: NotificationId, receipt: Receipt) -> Result<Accepted, PublishError> {
+        if receipt.recipients == 0 && !receipt.rejected.is_empty() {
+            return Err(PublishError::AllRejected(receipt.rejected));
+        }
+        Ok(Accepted {
+            id,
+            position: self.position(receipt.number),
+            recipients: receipt.recipients,
+            online: receipt.online,
+            rejected: receipt.rejected,
+        })
     }
 }
 
@@ -151,101 +225,163 @@ fn encode(notification: &Notification, max_bytes: usize) -> Result<Bytes, Publis
     Ok(entry::encode_publish(notification, &body)?)
 }
 
-impl Committer {
-    /// Starts the task that appends for everybody on this node.
-    pub(super) fn start(shared: &Arc<Shared>, lifecycle: &Lifecycle) -> Self {
-        let (queue, waiting) = mpsc::channel(QUEUE_ENTRIES);
-        lifecycle.spawn_essential("commit", commit(Arc::clone(shared), waiting));
-        Self { queue }
-    }
-
-    /// Appends an entry that no sender waits for and returns its number.
-    pub(super) async fn append(&self, payload: Bytes) -> Result<u64, AppendError> {
-        let (appended, number) = oneshot::channel();
-        let gone = |_| AppendError::Unavailable("the gateway is stopping".to_owned());
-        self.queue.send(Append { payload, appended }).await.map_err(|_| gone(()))?;
-        number.await.map_err(|_| gone(()))?
-    }
-
-    async fn append_and_apply(&self, payload: Bytes, waiting: Waiting<'_>) -> Result<Receipt, PublishError> {
-        let stopping = || PublishError::Unavailable("it is stopping".to_owned());
-        let room = match self.queue.try_reserve() {
-            Ok(room) => room,
-            Err(mpsc::error::TrySendError::Closed(())) => return Err(stopping()),
-            Err(mpsc::error::TrySendError::Full(())) => {
-                tokio::time::timeout(QUEUE_TIMEOUT, self.queue.reserve())
-                    .await
-                    .map_err(|_| {
-                        PublishError::Unavailable("too many notifications wait for the log".to_owned())
-                    })?
-                    .map_err(|_| stopping())?
-            }
-        };
-        let (appended, mut number) = oneshot::channel();
-        room.send(Append { payload, appended });
-        let mut waiting = waiting;
-        // The tail may show the entry before the answer to the append comes; whichever is first decides.
-        let outcome = async {
-            tokio::select! {
-                biased;
-                applied = &mut waiting.applied => applied.map_err(|_| unknown("it stopped")),
-                answer = &mut number => match answer {
-                    Ok(Ok(_)) => (&mut waiting.applied).await.map_err(|_| unknown("it stopped")),
-                    Ok(Err(AppendError::Ambiguous(why))) => Err(PublishError::Unknown(why)),
-                    Ok(Err(error)) => Err(PublishError::Unavailable(error.to_string())),
-                    Err(_) => Err(unknown("it stopped")),
-                },
-            }
-        };
-        tokio::time::timeout(APPLY_TIMEOUT, outcome)
-            .await
-            .unwrap_or_else(|_| Err(unknown("the log takes too long")))
-    }
-}
-
 fn unknown(why: &str) -> PublishError {
     PublishError::Unknown(why.to_owned())
 }
 
-/// Appends what waits, batch after batch. Input: the queue, fed by senders and by retention.
-async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Append>) {
-    let mut waiting = Vec::with_capacity(MAX_APPEND_ENTRIES);
-    while queue.recv_many(&mut waiting, MAX_APPEND_ENTRIES).await > 0 {
-        let started = Instant::now();
-        let (payloads, answers): (Vec<_>, Vec<_>) =
-            waiting.drain(..).map(|append| (append.payload, append.appended)).unzip();
-        shared.metrics.log_batch.observe(payloads.len() as f64);
-        let results = shared.log.append(payloads).await;
-        shared.metrics.log_append.observe(started.elapsed().as_secs_f64());
-        for (answer, result) in answers.into_iter().zip(results) {
-            // A sender that hung up does not need the answer any more.
-            let _ = answer.send(result);
+impl Committer {
+    /// A committer and what it is to append; see [`commit`].
+    pub(super) fn new() -> (Self, Queue) {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        (Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIBIBYTES as usize)) }, Queue(waiting))
+    }
+
+    /// Appends an entry that no sender waits for and returns its number.
+    pub(super) async fn append(&self, payload: Bytes) -> Result<u64, AppendError> {
+        let gone = || AppendError::Unavailable("the gateway is stopping".to_owned());
+        let payloads = SmallVec::from_buf([payload]);
+        let room =
+            self.room_for(&payloads).await.map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        let (answer, number) = oneshot::channel();
+        let hand_over = HandOver { payloads, answer: Answer::Number(answer), _room: room };
+        self.queue.send(hand_over).map_err(|_| gone())?;
+        number.await.map_err(|_| gone())?
+    }
+
+    async fn room_for(&self, payloads: &[Bytes]) -> Result<OwnedSemaphorePermit, PublishError> {
+        let bytes: usize = payloads.iter().map(Bytes::len).sum();
+        let kibibytes = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX).min(QUEUE_KIBIBYTES);
+        match Arc::clone(&self.room).try_acquire_many_owned(kibibytes) {
+            Ok(room) => Ok(room),
+            Err(_) => {
+                tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.room).acquire_many_owned(kibibytes))
+                    .await
+                    .map_err(|_| {
+                        PublishError::Unavailable("too many notifications wait for the log".to_owned())
+                    })?
+                    .map_err(|_| PublishError::Unavailable("it is stopping".to_owned()))
+            }
         }
+    }
+}
+
+/// What was handed over and is not appended yet.
+pub(super) struct Queue(mpsc::UnboundedReceiver<HandOver>);
+
+/// Appends what waits, batch after batch. Input: the queue, fed by senders and by retention.
+pub(super) async fn commit(shared: Arc<Shared>, mut queue: Queue) {
+    let mut waiting = Vec::new();
+    while queue.0.recv_many(&mut waiting, MAX_HAND_OVERS).await > 0 {
+        let started = Instant::now();
+        let mut payloads = Vec::with_capacity(waiting.len());
+        for hand_over in &mut waiting {
+            payloads.extend(hand_over.payloads.drain(..));
+        }
+        shared.metrics.log_batch.observe(payloads.len() as f64);
+        let mut results = shared.log.append(payloads).await.into_iter();
+        shared.metrics.log_append.observe(started.elapsed().as_secs_f64());
+        for hand_over in waiting.drain(..) {
+            hand_over.answer.tell(&shared.waiters, &mut results);
+        }
+    }
+}
+
+impl Answer {
+    /// Takes this hand-over's results from the front of `results`.
+    fn tell(self, waiters: &Waiters, results: &mut impl Iterator<Item = Result<u64, AppendError>>) {
+        match self {
+            Self::Flight { ids, flight } => {
+                for (index, (id, result)) in ids.into_iter().zip(results).enumerate() {
+                    let error = match result {
+                        // Apply will tell, or has told already.
+                        Ok(_) => continue,
+                        Err(AppendError::Ambiguous(why)) => PublishError::Unknown(why),
+                        Err(error) => PublishError::Unavailable(error.to_string()),
+                    };
+                    waiters.take(id);
+                    flight.land(index, Err(error));
+                }
+            }
+            Self::Number(answer) => {
+                if let Some(result) = results.next() {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(result);
+                }
+            }
+        }
+    }
+}
+
+impl Flight {
+    fn new(count: usize) -> Self {
+        let results = Landed { results: (0..count).map(|_| None).collect(), missing: count };
+        Self { results: Mutex::new(results), landed: Notify::new() }
+    }
+
+    fn land(&self, index: usize, result: Result<Receipt, PublishError>) {
+        let mut landed = self.lock();
+        if landed.results[index].replace(result).is_none() {
+            landed.missing -= 1;
+        }
+        if landed.missing == 0 {
+            self.landed.notify_one();
+        }
+    }
+
+    /// The results; what has not landed may or may not be in the log.
+    fn take(&self) -> Vec<Result<Receipt, PublishError>> {
+        let results = std::mem::take(&mut self.lock().results);
+        results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(|| Err(unknown("the log takes too long"))))
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Landed> {
+        self.results.lock().expect("no code panics while it holds the results")
     }
 }
 
 impl Waiters {
-    fn wait_for(&self, id: NotificationId) -> Waiting<'_> {
-        let (sender, applied) = oneshot::channel();
-        self.lock().insert(id, sender);
-        Waiting { waiters: self, id, applied }
+    fn insert(&self, ids: &[NotificationId], flight: &Arc<Flight>) {
+        let mut waiters = self.lock();
+        for (index, id) in ids.iter().enumerate() {
+            let waiter = Waiter { id: *id, flight: Arc::clone(flight), index };
+            waiters.insert_unique(hash(*id), waiter, |waiter| hash(waiter.id));
+        }
     }
 
     /// Tells the sender on this node, if it still waits.
     pub(super) fn complete(&self, id: NotificationId, receipt: Receipt) {
-        let waiting = self.lock().remove(&id);
-        if let Some(sender) = waiting {
-            let _ = sender.send(receipt);
+        if let Some(waiter) = self.take(id) {
+            waiter.flight.land(waiter.index, Ok(receipt));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<NotificationId, oneshot::Sender<Receipt>>> {
+    fn take(&self, id: NotificationId) -> Option<Waiter> {
+        let mut waiters = self.lock();
+        let entry = waiters.find_entry(hash(id), |waiter| waiter.id == id).ok()?;
+        Some(entry.remove().0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashTable<Waiter>> {
         self.0.lock().expect("no code panics while it holds the waiters")
     }
 }
 
+/// The name's last eight bytes are random already, and nobody outside chooses them.
+fn hash(id: NotificationId) -> u64 {
+    let [.., a, b, c, d, e, f, g, h] = *id.as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.waiters.lock().remove(&self.id);
+        // Whoever landed has left already.
+        if self.flight.lock().missing > 0 {
+            for id in self.ids {
+                self.waiters.take(*id);
+            }
+        }
     }
 }

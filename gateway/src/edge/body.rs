@@ -1,18 +1,19 @@
-//! Request bodies in JSON, parsed straight from their bytes.
+//! Bodies in JSON, read and written straight from and to their bytes.
 //!
 //! poem-openapi's own `Json` names no field when a value has the wrong type, and builds a tree of values first. These two
-//! keep its schema and parse with serde: the error names the field and the place in the text.
+//! keep its schema and go through serde: an error names the field and the place in the text.
 
 use std::marker::PhantomData;
 
 use poem::error::ResponseError;
-use poem::http::StatusCode;
-use poem::{Request, RequestBody};
+use poem::http::{StatusCode, header};
+use poem::{IntoResponse, Request, RequestBody, Response};
 use poem_openapi::error::ContentTypeError;
 use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -24,6 +25,9 @@ pub struct BatchBody<T> {
     items: Vec<Box<RawValue>>,
     _item: PhantomData<T>,
 }
+
+/// An answer in JSON, written straight from its type: poem-openapi's own `Json` builds a tree of values first.
+pub struct JsonAnswer<T>(pub T);
 
 /// The body is not what the schema asks for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +109,25 @@ impl<T: Type> Payload for JsonBody<T> {
 
     fn register(registry: &mut Registry) {
         T::register(registry);
+    }
+}
+
+impl<T: Type> Payload for JsonAnswer<T> {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Serialize + Send> IntoResponse for JsonAnswer<T> {
+    fn into_response(self) -> Response {
+        let json = serde_json::to_vec(&self.0).expect("answers are text, numbers and lists");
+        Response::builder().header(header::CONTENT_TYPE, "application/json").body(json)
     }
 }
 

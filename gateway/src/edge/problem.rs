@@ -9,17 +9,20 @@ use poem_openapi::Object;
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
 use poem_openapi::types::ToJSON;
 
+use serde::Serialize;
+
 use super::body::InvalidBody;
 
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// What went wrong, in the form of RFC 9457.
-#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub struct Problem {
     /// A URI that names the kind of problem; `about:blank` says no more than the status.
     #[oai(rename = "type")]
+    #[serde(rename = "type")]
     kind: String,
     /// The status in words.
     title: String,
@@ -28,8 +31,10 @@ pub struct Problem {
     /// What is wrong with this request.
     detail: String,
     /// The part of the request that is wrong, when it can be named: `to[2]`, `ttl_seconds`, `user`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
     /// `unknown` when the notification may have been accepted although no 202 came: retry it with the same id of yours.
+    #[serde(skip_serializing_if = "Option::is_none")]
     delivered: Option<String>,
 }
 

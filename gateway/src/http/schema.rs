@@ -2,7 +2,7 @@
 
 use poem_openapi::types::Example;
 use poem_openapi::{Enum, Object};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::delivery::{Accepted, UserSummary};
@@ -48,7 +48,7 @@ pub(super) enum PriorityName {
 }
 
 /// What became of a notification that was accepted.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 #[oai(rename = "Accepted", example, skip_serializing_if_is_none)]
 pub(super) struct AcceptedAnswer {
     /// Its name: a UUID of version 7.
@@ -60,18 +60,21 @@ pub(super) struct AcceptedAnswer {
     /// Recipients that held a session when it came.
     online: u32,
     /// Recipients whose full mailbox refused it (only under the overflow policy `reject`).
+    #[serde(skip_serializing_if = "Option::is_none")]
     rejected: Option<Vec<String>>,
 }
 
 /// What became of one item of a batch.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub(super) struct BatchItem {
     /// The status this item would have had alone: 202, or the status of its problem.
     status: u16,
     /// Present with 202.
+    #[serde(skip_serializing_if = "Option::is_none")]
     accepted: Option<AcceptedAnswer>,
     /// Present otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Problem>,
 }
 

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::Http;
 use super::schema::{AcceptedAnswer, BatchItem, NotificationRequest};
-use crate::delivery::PublishError;
+use crate::delivery::{Accepted, PublishError};
 use crate::domain::{Notification, NotificationId, UserId};
 use crate::edge::parameters::Tag;
-use crate::edge::{BatchBody, InvalidBody, JsonBody, Problem};
+use crate::edge::{BatchBody, InvalidBody, JsonAnswer, JsonBody, Problem};
 use crate::metrics::{SendResult, Target};
 
 /// When a sender shall try again after a 503, in seconds.
@@ -43,7 +43,7 @@ pub struct SendApi {
 enum SendResponse {
     /// Accepted: it is in the log and in the mailboxes, and its recipients' sessions were woken.
     #[oai(status = 202)]
-    Accepted(Json<AcceptedAnswer>),
+    Accepted(JsonAnswer<AcceptedAnswer>),
     /// Malformed; `field` names the part that is wrong. Nothing is delivered.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Problem>),
@@ -73,7 +73,7 @@ enum SendResponse {
 enum BatchResponse {
     /// One status an item, in the order of the request. Items succeed and fail on their own.
     #[oai(status = 202)]
-    Accepted(Json<Vec<BatchItem>>),
+    Accepted(JsonAnswer<Vec<BatchItem>>),
     /// The body is no JSON array. Nothing is delivered.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Problem>),
@@ -114,7 +114,7 @@ impl SendApi {
         match self.send_one(headers, notification.0).await {
             Ok(accepted) => {
                 self.http.metrics.count_send(target, SendResult::Accepted);
-                SendResponse::Accepted(Json(accepted))
+                SendResponse::Accepted(JsonAnswer(accepted))
             }
             Err(refusal) => {
                 self.http.metrics.count_send(target, refusal.result);
@@ -152,7 +152,7 @@ impl SendApi {
                 _ => BatchResponse::BadRequest(problem),
             };
         }
-        BatchResponse::Accepted(Json(self.send_items(notifications).await))
+        BatchResponse::Accepted(JsonAnswer(self.send_items(notifications).await))
     }
 
     async fn send_one(
@@ -163,34 +163,44 @@ impl SendApi {
         self.welcome(headers)?;
         let notification = self.accept(request)?;
         let published = self.http.delivery.publish(&notification, self.http.limits.max_bytes).await;
-        if let Ok(accepted) = &published {
-            self.count_fanout(&notification, accepted.online);
-        }
-        Ok(AcceptedAnswer::new(published?))
+        self.answer(&notification, published)
     }
 }
 
 impl SendApi {
     async fn send_items(&self, notifications: BatchBody<NotificationRequest>) -> Vec<BatchItem> {
-        let parsed: Vec<(Target, Result<Notification, Box<Refusal>>)> =
-            notifications.into_items().map(|item| self.accept_item(item)).collect();
-        let valid: Vec<Notification> =
-            parsed.iter().filter_map(|(_, item)| item.as_ref().ok().cloned()).collect();
+        let mut valid = Vec::with_capacity(notifications.len());
+        let mut refused = Vec::with_capacity(notifications.len());
+        for item in notifications.into_items() {
+            let (target, accepted) = self.accept_item(item);
+            refused.push((target, accepted.map(|notification| valid.push(notification)).err()));
+        }
         let published = self.http.delivery.publish_batch(&valid, self.http.limits.max_bytes).await;
         let mut published = valid.iter().zip(published);
-        let answers = parsed.into_iter().map(|(target, item)| {
-            let result = item.and_then(|_| {
-                let (notification, result) = published.next().expect("one result for each valid item");
-                if let Ok(accepted) = &result {
-                    self.count_fanout(notification, accepted.online);
+        let answers = refused.into_iter().map(|(target, refusal)| {
+            let result = match refusal {
+                Some(refusal) => Err(refusal),
+                None => {
+                    let (notification, result) = published.next().expect("one result for each valid item");
+                    self.answer(notification, result)
                 }
-                Ok(AcceptedAnswer::new(result?))
-            });
+            };
             let counted = result.as_ref().map_or_else(|refusal| refusal.result, |_| SendResult::Accepted);
             self.http.metrics.count_send(target, counted);
             BatchItem::new(result.map_err(|refusal| refusal.problem))
         });
         answers.collect()
+    }
+
+    fn answer(
+        &self,
+        notification: &Notification,
+        result: Result<Accepted, PublishError>,
+    ) -> Result<AcceptedAnswer, Box<Refusal>> {
+        let accepted = result?;
+        let target = if notification.recipients.len() == 1 { Target::User } else { Target::Users };
+        self.http.metrics.fanout_recipients.of(target).observe(f64::from(accepted.online));
+        Ok(AcceptedAnswer::new(accepted))
     }
 
     fn accept_item(
@@ -248,11 +258,6 @@ impl SendApi {
             ttl_seconds,
             priority: request.priority.map(Into::into).unwrap_or_default(),
         })
-    }
-
-    fn count_fanout(&self, notification: &Notification, online: u32) {
-        let target = if notification.recipients.len() == 1 { Target::User } else { Target::Users };
-        self.http.metrics.fanout_recipients.of(target).observe(f64::from(online));
     }
 }
 
