@@ -242,3 +242,6 @@ impl From<&Settings> for Bounds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,6 +157,7 @@ impl Registry {
                     scratch.by_shard.chunk_by(|left, right| shard_index(left.0) == shard_index(right.0))
                 {
                     let mut shard = self.lock_shard(group[0].0);
+                    shard.warm(group.iter().map(|(hash, _)| *hash));
                     for (hash, index) in group {
                         let user = names[*index as usize];
                         put(&mut shard, *hash, user, arrival, bounds, &mut delivered, &mut scratch.woken);

@@ -358,6 +358,11 @@ impl Waiters {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn take(&self, id: NotificationId) -> Option<Waiter> {
         let mut waiters = self.lock();
         let entry = waiters.find_entry(hash(id), |waiter| waiter.id == id).ok()?;

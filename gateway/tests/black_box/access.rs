@@ -48,6 +48,14 @@ async fn only_names_of_this_machine_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operators_listener_answers_only_names_of_this_machine_too() {
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.operators_answer_to("localhost:9464").await, 200);
+    assert_eq!(gateway.operators_answer_to("evil.example").await, 403, "a page could read the metrics");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_on_this_machine_may_send_and_listen() {
     let gateway = Gateway::start().await;
     let own = format!("http://{}", gateway.address());

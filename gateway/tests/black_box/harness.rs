@@ -170,6 +170,16 @@ impl Gateway {
         within("the metrics' text", response.text()).await.expect("metrics are text")
     }
 
+    /// What the operator's listener answers to a request for `host`.
+    pub(crate) async fn operators_answer_to(&self, host: &str) -> u16 {
+        let request = self.operator.get(format!("http://{}/metrics", self.ops)).header("host", host).send();
+        within("the operator's answer", request)
+            .await
+            .expect("the operator's listener answers")
+            .status()
+            .as_u16()
+    }
+
     /// Waits until a series has this value.
     pub(crate) async fn until_metric(&self, series: &str, value: f64) {
         let reached = async {

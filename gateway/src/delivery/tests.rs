@@ -1,0 +1,168 @@
+//! The delivery over logs that run full, fail, or hold what this build does not know.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{Notification, NotificationId, Priority};
+use crate::log::{AppendError, BoxFuture, Durability, LogEntry, LogState, MemoryLog, Tail, TailError};
+
+const MAX_BYTES: usize = 64 * 1024;
+
+fn options() -> DeliveryOptions {
+    DeliveryOptions {
+        settings: Settings {
+            mailbox_max_count: 1_000,
+            mailbox_max_bytes: 1 << 20,
+            reject_on_overflow: false,
+        },
+        frame_cache_bytes: 1 << 20,
+        max_sessions_per_user: 16,
+    }
+}
+
+fn memory(max_bytes: u64) -> MemoryLog {
+    MemoryLog::new(Epoch::from_bits(1), Clock::system(), max_bytes)
+}
+
+async fn start(log: Arc<dyn Log>, lifecycle: &Lifecycle) -> Result<Delivery, StartError> {
+    lifecycle.set_ready();
+    Delivery::start(log, options(), Clock::system(), Arc::new(Metrics::new()), lifecycle).await
+}
+
+fn notification(user: &str, body: String) -> Notification {
+    Notification {
+        id: NotificationId::from_uuid(Uuid::now_v7()),
+        accepted_at_us: Clock::system().now_us(),
+        recipients: vec![UserId::parse(user).unwrap()],
+        from: None,
+        title: None,
+        body: Some(body),
+        data: None,
+        ttl_seconds: 3_600,
+        priority: Priority::Normal,
+    }
+}
+
+/// A log in memory whose next appends fail as told.
+struct Failing {
+    inner: MemoryLog,
+    with: AppendError,
+    failing: std::sync::atomic::AtomicBool,
+}
+
+impl Log for Failing {
+    fn append(&self, batch: Vec<Bytes>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
+        if self.failing.load(Ordering::SeqCst) {
+            let results = batch.iter().map(|_| Err(self.with.clone())).collect();
+            return Box::pin(std::future::ready(results));
+        }
+        self.inner.append(batch)
+    }
+
+    fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError> {
+        self.inner.tail(after)
+    }
+
+    fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>> {
+        self.inner.read(numbers)
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
+        self.inner.state()
+    }
+
+    fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
+        self.inner.trim(through)
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_runs_full_gives_up_its_oldest_part_and_goes_on() {
+    let lifecycle = Lifecycle::new();
+    let delivery = start(Arc::new(memory(2 << 20)), &lifecycle).await.unwrap();
+    // Every user holds one: nothing is unreferenced, the log can only give something up.
+    let mut refused = 0;
+    for index in 0..400 {
+        let one = notification(&format!("user-{index}"), "x".repeat(30_000));
+        while let Err(error) = delivery.publish(&one, MAX_BYTES).await {
+            assert!(matches!(error, PublishError::Unavailable(_)), "{error}");
+            refused += 1;
+            assert!(refused < 1_000, "it never recovers");
+            // Time is paused: this moves it to the next look after the log.
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    }
+    let user = |name: &str| delivery.user(&UserId::parse(name).unwrap());
+    assert_eq!(user("user-0").pending, 0, "the oldest was given up");
+    assert_eq!(user("user-399").pending, 1);
+    assert!(refused > 0, "the log never ran full: the test tests nothing");
+    assert!(delivery.shared.metrics.mailbox_dropped.of(crate::domain::DropReason::Overflow).get() > 0);
+    assert!(lifecycle.end(std::time::Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn a_failing_append_is_told_apart_from_an_ambiguous_one_and_leaves_nothing_behind() {
+    for (with, unknown) in [
+        (AppendError::Unavailable("on purpose".to_owned()), false),
+        (AppendError::Full, false),
+        (AppendError::Ambiguous("on purpose".to_owned()), true),
+    ] {
+        let lifecycle = Lifecycle::new();
+        let failing = Arc::new(Failing { inner: memory(1 << 20), with, failing: false.into() });
+        let delivery = start(Arc::clone(&failing) as Arc<dyn Log>, &lifecycle).await.unwrap();
+        failing.failing.store(true, Ordering::SeqCst);
+        let batch = [notification("bob", "a".to_owned()), notification("bob", "b".to_owned())];
+        for result in delivery.publish_batch(&batch, MAX_BYTES).await {
+            assert_eq!(matches!(result, Err(PublishError::Unknown(_))), unknown, "{result:?}");
+            assert_eq!(matches!(result, Err(PublishError::Unavailable(_))), !unknown, "{result:?}");
+        }
+        assert!(delivery.shared.waiters.is_empty());
+        failing.failing.store(false, Ordering::SeqCst);
+        let accepted = delivery.publish(&notification("bob", "c".to_owned()), MAX_BYTES).await.unwrap();
+        assert_eq!(accepted.recipients, 1);
+        assert_eq!(delivery.user(&UserId::parse("bob").unwrap()).pending, 1);
+        assert!(delivery.shared.waiters.is_empty());
+        assert!(lifecycle.end(std::time::Duration::from_secs(5)).await);
+    }
+}
+
+#[tokio::test]
+async fn a_sender_that_hangs_up_leaves_no_waiter() {
+    let lifecycle = Lifecycle::new();
+    let failing = Failing { inner: memory(1 << 20), with: AppendError::Full, failing: false.into() };
+    let delivery = start(Arc::new(failing), &lifecycle).await.unwrap();
+    let one = notification("bob", "a".to_owned());
+    {
+        let mut publishing = std::pin::pin!(delivery.publish(&one, MAX_BYTES));
+        let polled =
+            std::future::poll_fn(|context| std::task::Poll::Ready(publishing.as_mut().poll(context))).await;
+        assert!(polled.is_pending());
+        assert!(!delivery.shared.waiters.is_empty());
+    }
+    assert!(delivery.shared.waiters.is_empty());
+    assert!(lifecycle.end(std::time::Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn an_entry_of_a_later_version_is_never_skipped() {
+    const UNKNOWN_KIND: Bytes = Bytes::from_static(&[1, 200]);
+    let log = Arc::new(memory(1 << 20));
+    log.append(vec![UNKNOWN_KIND]).await;
+    let lifecycle = Lifecycle::new();
+    let refused = start(log, &lifecycle).await;
+    assert!(matches!(refused, Err(StartError::Unusable(_))), "it must not start over such a log");
+
+    let log = Arc::new(memory(1 << 20));
+    let lifecycle = Lifecycle::new();
+    let delivery = start(Arc::clone(&log) as Arc<dyn Log>, &lifecycle).await.unwrap();
+    assert!(lifecycle.is_ready());
+    log.append(vec![UNKNOWN_KIND]).await;
+    delivery.shared.applied.halted.cancelled().await;
+    assert!(!lifecycle.is_ready(), "a running gateway is not ready any more");
+    assert!(!lifecycle.is_stopping(), "but its sockets stay");
+}
