@@ -1,6 +1,6 @@
 # The gateway in a container.
 #
-#   docker build --build-arg GATEWAY_REVISION="$(git rev-parse --short=12 HEAD)" -t gateway .
+#   docker build --build-arg REVISION="$(git rev-parse --short=12 HEAD)" -t gateway .
 #   docker run --rm -p 127.0.0.1:8000:8000 -p 127.0.0.1:9464:9464 gateway --open-on-any-address
 #
 # Inside a container loopback is reached by nobody, so both listeners are bound to any address here. There are no keys yet,
@@ -10,8 +10,8 @@
 
 FROM rust:1-bookworm AS builder
 # The commit that is built, for `gateway --version` and the metric gateway_build_info; the sources here have no history.
-ARG GATEWAY_REVISION=unknown
-ENV GATEWAY_REVISION=${GATEWAY_REVISION}
+ARG REVISION=unknown
+ENV REVISION=${REVISION}
 WORKDIR /build
 COPY . .
 RUN cargo build --release --locked --package gateway

@@ -119,16 +119,21 @@ fn fan_out(criterion: &mut Criterion) {
         .collect();
     let mut machine = StateMachine::new(BOUNDS);
     let mut number = 1;
+    let context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut group = criterion.benchmark_group("fan_out");
     group.throughput(Throughput::Elements(1_000));
     group.bench_function("to_1000_sessions", |bencher| {
         bencher.iter(|| {
             black_box(machine.apply(&registry, number, NOW_MS, &entry));
             number += 1;
+            // Every session looks, as its task would: otherwise the next wake finds it awake already.
+            for session in &sessions {
+                black_box(session.poll_woken(&context).is_ready());
+                session.listen(context.waker());
+            }
         });
     });
     group.finish();
-    drop(sessions);
 }
 
 /// A session's pull from a full mailbox: the newest entry, and 64 behind a cursor in the middle.

@@ -37,6 +37,9 @@ const MAX_HTTP2_STREAMS: u32 = 100;
 /// Connections the operator's listener holds: scrapers and probes, few but never starved by the public one.
 const MAX_OPS_CONNECTIONS: usize = 64;
 
+/// How often the log is looked after.
+const RETENTION_PERIOD: Duration = Duration::from_secs(1);
+
 /// What the tasks get to end, and the operator's connections, even when requests took the whole time.
 const MIN_END_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -245,6 +248,7 @@ fn delivery_options(config: &Config) -> DeliveryOptions {
         },
         frame_cache_bytes: config.frames.cache.0,
         max_sessions_per_user: config.sessions.max_per_user,
+        retention_period: RETENTION_PERIOD,
     }
 }
 

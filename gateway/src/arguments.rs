@@ -10,6 +10,9 @@ use gateway::config::ConfigError;
 /// The configuration file that is read if it is there and no other is named.
 const DEFAULT_FILE: &str = "gateway.toml";
 
+/// The environment variable that names another one; the flag wins.
+const FILE_VARIABLE: &str = "GATEWAY_CONFIG";
+
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD_REVISION"), ")");
 
 /// A self-hosted notification gateway: POST in, WebSocket push out.
@@ -63,7 +66,7 @@ pub(crate) enum Command {
 /// Where settings come from on the command line.
 #[derive(Args)]
 pub(crate) struct Serve {
-    /// The configuration file [default: gateway.toml, if it is there]
+    /// The configuration file [default: $GATEWAY_CONFIG, or gateway.toml if it is there]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The public listener (http.listen)
@@ -102,10 +105,11 @@ pub(crate) struct Listen {
 impl Serve {
     /// The text of the configuration file and its path, if there is one.
     pub(crate) fn read_file(&self) -> Result<Option<(String, String)>, ConfigError> {
-        let path = self.config.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+        let named = self.config.clone().or_else(|| std::env::var_os(FILE_VARIABLE).map(PathBuf::from));
+        let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some((path.display().to_string(), text))),
-            Err(error) if self.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ConfigError(format!("cannot read {}: {error}", path.display()))),
         }
     }

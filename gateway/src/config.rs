@@ -238,6 +238,11 @@ impl Config {
                 "sessions.heartbeat",
                 "must be at least 100ms",
             ),
+            (
+                self.http.allowed_origins.iter().all(|origin| is_origin(origin)),
+                "http.allowed_origins",
+                "must list origins such as https://app.example or http://10.0.0.7:8080",
+            ),
             (self.http.max_connections != Some(0), "http.max_connections", "must be at least 1, or auto"),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
@@ -258,6 +263,13 @@ impl Config {
             _ => Ok(()),
         }
     }
+}
+
+/// Scheme, host and perhaps a port (RFC 6454 §6.2); nothing that browsers would never send.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.trim_end_matches('/').split_once("://") else { return false };
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-._:[]".contains(character);
+    matches!(scheme, "http" | "https") && !authority.is_empty() && authority.chars().all(plain)
 }
 
 #[cfg(test)]

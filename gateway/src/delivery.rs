@@ -41,6 +41,8 @@ pub struct DeliveryOptions {
     pub frame_cache_bytes: u64,
     /// Sessions a user may hold.
     pub max_sessions_per_user: usize,
+    /// How often the log is looked after; also the least time between two ticks.
+    pub retention_period: Duration,
 }
 
 /// The handle that the edges hold; cheap to clone.
@@ -122,11 +124,17 @@ impl Delivery {
             }
         }
         // Appended at every start for now: the log in memory is new each time.
-        committer
+        let settings_number = committer
             .append(crate::log::entry::encode_settings(&options.settings))
             .await
             .map_err(|error| StartError::Unusable(error.to_string()))?;
-        let retention = retention::run(Arc::clone(&shared), committer.clone(), options.settings);
+        let retention = retention::Retention {
+            shared: Arc::clone(&shared),
+            committer: committer.clone(),
+            settings: options.settings,
+            settings_number,
+        };
+        let retention = retention.run(options.retention_period);
         lifecycle.spawn_essential("retention", retention);
         Ok(Self { shared, committer })
     }

@@ -45,7 +45,7 @@ impl Lifecycle {
         });
     }
 
-    /// Runs a task whose end concerns nobody else, a session for example. It is dropped at the end.
+    /// Runs a task whose end concerns nobody else, a session for example. The end waits for it.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }

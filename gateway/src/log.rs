@@ -26,7 +26,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A log of entries.
 ///
 /// # Contract
-/// The suite in `log/contract.rs` tests exactly these sentences on every implementation.
+/// The suite in `log/contract.rs` tests these sentences on every implementation, as far as they show from outside.
 ///
 /// 1. **Numbers are dense.** Every entry has the number of the one before it plus one; the first ever has 1. A number is
 ///    given once and never reused within an epoch, not even after [`Log::trim`].

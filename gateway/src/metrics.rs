@@ -85,7 +85,7 @@ declare! {
         });
         Target::ALL.iter().map(|target| (*target, per_target(*target))).collect()
     };
-    /// Recipients of one accepted notification.
+    /// Recipients of one accepted notification that held a session when it came.
     fanout_recipients: PerLabel<Target, Histogram> = |registry, help| {
         let vector = histograms(registry, "gateway_fanout_recipients", help, FANOUT_RECIPIENTS, "target");
         per_label(|target: Target| vector.with_label_values(&[target.as_str()]))

@@ -4,6 +4,7 @@
 //! upgrade, so a client that offers the subprotocol `notify.v1` is upgraded and then closed with the code that says why.
 
 mod connection;
+mod goodbye;
 mod outbox;
 mod session;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
+use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::{OnUpgrade, Request, Upgraded};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
@@ -238,6 +239,9 @@ struct Handshake {
 impl Handshake {
     fn read(request: &Request) -> Result<Self, Box<UpgradeResponse>> {
         let headers = request.headers();
+        if request.method() != Method::GET {
+            return Err(Box::new(bad_request("a WebSocket is opened by GET")));
+        }
         if !lists_token(headers, header::UPGRADE, "websocket") {
             return Err(Box::new(upgrade_required(
                 "this is a WebSocket: send `Upgrade: websocket`, or use `gateway listen`",
@@ -346,7 +350,7 @@ async fn begin<'a>(
                 SubscribeError::Behind | SubscribeError::Log(_) => CloseCode::Overloaded,
             };
             tracing::warn!(%error, "a session could not begin");
-            connection::refuse(stream, code, Some(sockets.reconnect_in_ms())).await;
+            goodbye::refuse(stream, code, Some(sockets.reconnect_in_ms())).await;
             Err(End::Server(code))
         }
     }
@@ -355,7 +359,7 @@ async fn begin<'a>(
 async fn refuse(sockets: Arc<Sockets>, upgrade: OnUpgrade, code: CloseCode) {
     let Ok(stream) = upgrade.await else { return };
     let reconnect_in_ms = (code == CloseCode::Drain).then(|| sockets.reconnect_in_ms());
-    connection::refuse(stream, code, reconnect_in_ms).await;
+    goodbye::refuse(stream, code, reconnect_in_ms).await;
 }
 
 #[cfg(test)]

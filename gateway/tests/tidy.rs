@@ -367,3 +367,25 @@ fn every_group_of_dependencies_says_why_it_is_there() {
     }
     assert!(dependencies > 10, "the section was found");
 }
+
+#[test]
+fn every_function_that_the_architecture_names_exists() {
+    let root = package().parent().expect("the workspace");
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the architecture is written down");
+    let mut named = 0;
+    for quoted in text.split('`').skip(1).step_by(2) {
+        let Some((file, name)) = quoted.split_once(".rs::") else { continue };
+        let path = package().join("src").join(format!("{file}.rs"));
+        let code = fs::read_to_string(&path).unwrap_or_else(|_| panic!("{quoted}: there is no such file"));
+        let name = name.rsplit("::").next().expect("a name");
+        let exists = ["fn ", "struct ", "enum ", "trait "].iter().any(|kind| {
+            let declared = format!("{kind}{name}");
+            code.match_indices(&declared).any(|(at, _)| {
+                !code[at + declared.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_')
+            })
+        });
+        assert!(exists, "{quoted}: there is no such function");
+        named += 1;
+    }
+    assert!(named >= 20, "a walkthrough names functions; this one names {named}");
+}

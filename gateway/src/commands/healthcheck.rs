@@ -15,6 +15,7 @@ pub async fn run(ops_url: &str) -> Result<(), CommandError> {
     let url = format!("{}/health/ready", ops_url.trim_end_matches('/'));
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)
+        .no_proxy()
         .build()
         .map_err(|error| CommandError(error.to_string()))?;
     let response = client

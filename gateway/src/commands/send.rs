@@ -14,7 +14,9 @@ pub async fn run(url: &str, user: &str, text: &str, from: Option<&str>) -> Resul
     if let Some(from) = from {
         notification["from"] = from.into();
     }
-    let answer = reqwest::Client::new().post(&endpoint).json(&notification).send().await;
+    let client =
+        reqwest::Client::builder().no_proxy().build().map_err(|error| CommandError(error.to_string()))?;
+    let answer = client.post(&endpoint).json(&notification).send().await;
     let response = answer.map_err(|error| {
         let hint = if error.is_connect() { "; is a gateway running there?" } else { "" };
         CommandError(format!("cannot reach {endpoint}{hint}"))

@@ -69,6 +69,9 @@ fn values_that_do_not_go_together_are_refused() {
         ("notification.max_bytes", "1MiB"),
         ("http.listen", "0.0.0.0:8000"),
         ("ops.listen", "0.0.0.0:9464"),
+        ("http.allowed_origins", "app.example"),
+        ("http.allowed_origins", "https://app.example/page"),
+        ("http.allowed_origins", "*"),
     ] {
         let mut sources = Sources::default();
         sources.flag(key, value);

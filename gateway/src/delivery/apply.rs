@@ -15,6 +15,9 @@ use crate::log::{LogEntry, Tail};
 use crate::metrics::Stage;
 use crate::registry::{Arrival, Bounds, DeliverScratch, Registry};
 
+/// Bytes of entries applied before others get a turn: some 10,000 recipients.
+const YIELD_AFTER_BYTES: usize = 128 * 1024;
+
 /// Applies entries to a registry.
 pub struct StateMachine {
     log_time_ms: u64,
@@ -108,13 +111,19 @@ pub(super) async fn run(shared: Arc<Shared>, mut tail: Box<dyn Tail>, lifecycle:
                 return;
             }
         };
+        let mut work = 0;
         for entry in entries {
+            work += entry.payload.len();
             if let Err(error) = apply_one(&shared, &mut machine, &entry) {
                 tracing::error!(%error, number = entry.number, "an entry cannot be applied; not ready any more");
                 lifecycle.set_not_ready();
                 shared.applied.halt();
                 // Sockets stay up and what is pending stays; only a build that knows the entry can go on.
                 return std::future::pending().await;
+            }
+            if work > YIELD_AFTER_BYTES {
+                work = 0;
+                tokio::task::yield_now().await;
             }
         }
         // Sessions and senders that were woken get their turn before the next batch.
@@ -126,7 +135,7 @@ fn apply_one(shared: &Shared, machine: &mut StateMachine, entry: &LogEntry) -> R
     let decoded = entry::decode(&entry.payload)?;
     let publish = if let Entry::Publish(publish) = &decoded { Some(publish) } else { None };
     let frame =
-        publish.map(|publish| Frame { body: publish.body.clone(), accepted_at_us: publish.accepted_at_us });
+        publish.map(|publish| Frame::of_entry(&publish.body, publish.accepted_at_us, entry.payload.len()));
     // Before the mailboxes: whoever is woken finds the frame.
     shared.frames.push(entry.number, frame);
     let step = machine.apply(&shared.registry, entry.number, entry.timestamp_ms, &decoded);

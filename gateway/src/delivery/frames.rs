@@ -14,6 +14,18 @@ pub struct Frame {
     pub accepted_at_us: u64,
 }
 
+impl Frame {
+    /// The frame of an entry of `entry_bytes`.
+    ///
+    /// The body is a slice of its entry and keeps all of it in memory, the names of thousands of recipients included. Where
+    /// that would be more than twice the body, the body is copied out.
+    #[must_use]
+    pub fn of_entry(body: &Bytes, accepted_at_us: u64, entry_bytes: usize) -> Self {
+        let slim = entry_bytes <= 2 * body.len();
+        Self { body: if slim { body.clone() } else { Bytes::copy_from_slice(body) }, accepted_at_us }
+    }
+}
+
 /// A bounded window onto the newest frames.
 pub struct FrameCache {
     ring: RwLock<Ring>,
@@ -29,7 +41,7 @@ struct Ring {
     bytes: u64,
 }
 
-/// What a frame costs beside its body: its place in the ring and its share of the entry's header.
+/// What a frame costs beside its body: its place in the ring and its buffer's header.
 const FRAME_OVERHEAD_BYTES: u64 = 96;
 
 impl FrameCache {
@@ -74,7 +86,8 @@ impl FrameReader<'_> {
 }
 
 fn cost(frame: Option<&Frame>) -> u64 {
-    FRAME_OVERHEAD_BYTES + frame.map_or(0, |frame| frame.body.len() as u64)
+    // A body that shares its entry keeps up to twice its size.
+    FRAME_OVERHEAD_BYTES + frame.map_or(0, |frame| 2 * frame.body.len() as u64)
 }
 
 #[cfg(test)]
@@ -87,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_oldest_frames_make_room_and_the_newest_stay() {
-        let cache = FrameCache::new(2 * (FRAME_OVERHEAD_BYTES + 1));
+        let cache = FrameCache::new(2 * (FRAME_OVERHEAD_BYTES + 2));
         cache.push(7, Some(frame("a")));
         cache.push(8, Some(frame("b")));
         assert_eq!(cache.reader().get(7), Some(&frame("a")));
@@ -98,6 +111,20 @@ mod tests {
             (None, Some(&frame("b")), Some(&frame("c")))
         );
         assert_eq!(reader.get(10), None);
+    }
+
+    #[test]
+    fn a_frame_does_not_keep_the_names_of_its_recipients_in_memory() {
+        let entry = Bytes::from(vec![b'x'; 100_000]);
+        let body = entry.slice(99_800..);
+        let frame = Frame::of_entry(&body, 0, entry.len());
+        assert_eq!(frame.body, body);
+        assert!(!entry.as_ptr_range().contains(&frame.body.as_ptr()), "it holds the whole entry");
+        let most = entry.slice(10..);
+        assert!(
+            entry.as_ptr_range().contains(&Frame::of_entry(&most, 0, entry.len()).body.as_ptr()),
+            "no copy is needed"
+        );
     }
 
     #[test]

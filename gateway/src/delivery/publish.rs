@@ -298,8 +298,9 @@ impl Answer {
                         Err(AppendError::Ambiguous(why)) => PublishError::Unknown(why),
                         Err(error) => PublishError::Unavailable(error.to_string()),
                     };
-                    waiters.take(id);
-                    flight.land(index, Err(error));
+                    if waiters.take(id).is_some() {
+                        flight.land(index, Err(error));
+                    }
                 }
             }
             Self::Number(answer) => {
@@ -320,7 +321,9 @@ impl Flight {
 
     fn land(&self, index: usize, result: Result<Receipt, PublishError>) {
         let mut landed = self.lock();
-        if landed.results[index].replace(result).is_none() {
+        // A request that waited too long has taken what there was and gone.
+        let Some(place) = landed.results.get_mut(index) else { return };
+        if place.replace(result).is_none() {
             landed.missing -= 1;
         }
         if landed.missing == 0 {
@@ -388,5 +391,21 @@ impl Drop for Waiting<'_> {
                 self.waiters.take(*id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_lands_after_the_request_gave_up_is_ignored() {
+        let flight = Flight::new(2);
+        let receipt = Receipt { number: 1, recipients: 1, online: 0, rejected: Vec::new() };
+        flight.land(1, Ok(receipt.clone()));
+        let taken = flight.take();
+        assert!(matches!(taken[0], Err(PublishError::Unknown(_))), "nobody can tell");
+        assert_eq!(taken[1], Ok(receipt.clone()));
+        flight.land(0, Ok(receipt));
     }
 }

@@ -61,10 +61,13 @@ impl Guard {
         if request.uri().path().starts_with("/ws/") {
             return None;
         }
-        let allowed =
-            origin.is_none_or(|origin| origin.to_str().is_ok_and(|origin| self.origins.allows(origin, host)));
+        let allowed = origin.is_none_or(|origin| self.allows(origin, host));
         let detail = "pages of this origin may not use the gateway; see http.allowed_origins";
         (!allowed).then(|| Problem::new(StatusCode::FORBIDDEN, detail))
+    }
+
+    fn allows(&self, origin: &HeaderValue, host: &str) -> bool {
+        origin.to_str().is_ok_and(|origin| self.origins.allows(origin, host))
     }
 
     /// Reads the body before the handler does, within its limits of size and time.
@@ -158,6 +161,7 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
         let is_send = method == Method::POST && request.uri().path().starts_with("/v1/notifications");
         let origin = request.headers().get(header::ORIGIN).cloned();
 
+        let reflected = origin.clone().filter(|origin| guard.allows(origin, host(&request)));
         let mut response = match guard.refusal(&request, origin.as_ref()) {
             Some(problem) => problem.into_response(),
             None if is_preflight(&request) => preflight(),
@@ -181,9 +185,7 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
                 },
             },
         };
-        if let Some(origin) = origin
-            && response.status() != StatusCode::FORBIDDEN
-        {
+        if let Some(origin) = reflected {
             let headers = response.headers_mut();
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             headers.insert(header::VARY, HeaderValue::from_static("Origin"));

@@ -66,7 +66,7 @@ pub(super) struct AcceptedAnswer {
 
 /// What became of one item of a batch.
 #[derive(Debug, Clone, Object, Serialize)]
-#[oai(skip_serializing_if_is_none)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct BatchItem {
     /// The status this item would have had alone: 202, or the status of its problem.
     status: u16,
@@ -80,7 +80,7 @@ pub(super) struct BatchItem {
 
 /// What is known of a user; all zeros for one never seen.
 #[derive(Debug, Clone, Object)]
-#[oai(rename = "User", skip_serializing_if_is_none)]
+#[oai(rename = "User", example, skip_serializing_if_is_none)]
 pub(super) struct UserAnswer {
     /// The user id.
     user: String,
@@ -96,6 +96,7 @@ pub(super) struct UserAnswer {
 
 /// Sessions that were told to end.
 #[derive(Debug, Clone, Object)]
+#[oai(example)]
 pub(super) struct Disconnected {
     /// How many there were.
     pub(super) sessions: u32,
@@ -125,6 +126,30 @@ impl Example for AcceptedAnswer {
             online: 1,
             rejected: None,
         }
+    }
+}
+
+impl Example for BatchItem {
+    fn example() -> Self {
+        Self::new(Ok(AcceptedAnswer::example()))
+    }
+}
+
+impl Example for UserAnswer {
+    fn example() -> Self {
+        Self {
+            user: "bob".to_owned(),
+            sessions: 1,
+            pending: 2,
+            pending_bytes: 412,
+            position: Some("3k9q2m7w1x5ze-1048".to_owned()),
+        }
+    }
+}
+
+impl Example for Disconnected {
+    fn example() -> Self {
+        Self { sessions: 2 }
     }
 }
 

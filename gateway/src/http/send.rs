@@ -47,6 +47,14 @@ enum SendResponse {
     /// Malformed; `field` names the part that is wrong. Nothing is delivered.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Problem>),
+    /// The page's origin may not use the gateway, or the `Host` is none of this machine (open mode).
+    #[oai(status = 403, content_type = "application/problem+json")]
+    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
+    Forbidden(Json<Problem>),
+    /// The body took too long to arrive. Nothing is delivered.
+    #[oai(status = 408, content_type = "application/problem+json")]
+    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
+    RequestTimeout(Json<Problem>),
     /// The body or the notification is too large, or the notification with all its recipients is. Nothing is delivered.
     #[oai(status = 413, content_type = "application/problem+json")]
     TooLarge(Json<Problem>),
@@ -77,6 +85,14 @@ enum BatchResponse {
     /// The body is no JSON array. Nothing is delivered.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Problem>),
+    /// The page's origin may not use the gateway, or the `Host` is none of this machine (open mode).
+    #[oai(status = 403, content_type = "application/problem+json")]
+    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
+    Forbidden(Json<Problem>),
+    /// The body took too long to arrive. Nothing is delivered.
+    #[oai(status = 408, content_type = "application/problem+json")]
+    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
+    RequestTimeout(Json<Problem>),
     /// The body is too large, or has more than 1,000 items. Nothing is delivered.
     #[oai(status = 413, content_type = "application/problem+json")]
     TooLarge(Json<Problem>),
@@ -141,11 +157,13 @@ impl SendApi {
     ) -> BatchResponse {
         let max_batch = self.http.limits.max_batch;
         if notifications.len() > max_batch {
+            self.http.metrics.count_send(Target::Unknown, SendResult::TooLarge);
             let detail =
                 format!("a batch has at most {max_batch} items, this one has {}", notifications.len());
             return BatchResponse::TooLarge(Json(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
         }
         if let Err(refusal) = self.welcome(headers) {
+            self.http.metrics.count_send(Target::Unknown, refusal.result);
             let problem = Json(refusal.problem);
             return match refusal.result {
                 SendResult::Overloaded => BatchResponse::Unavailable(problem, RETRY_AFTER_SECONDS),
@@ -218,8 +236,9 @@ impl SendApi {
 
     /// Whether the gateway takes sends at all, from such a request.
     fn welcome(&self, headers: &HeaderMap) -> Result<(), Box<Refusal>> {
-        if self.http.lifecycle.is_stopping() {
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
+        if !self.http.lifecycle.is_ready() {
+            let problem =
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping or not ready");
             return Err(Box::new(Refusal { result: SendResult::Overloaded, problem }));
         }
         if headers.contains_key("idempotency-key") {

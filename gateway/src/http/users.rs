@@ -24,6 +24,10 @@ enum UserResponse {
     #[oai(status = 400, content_type = "application/problem+json")]
     #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
     BadRequest(Json<Problem>),
+    /// The page's origin may not use the gateway, or the `Host` is none of this machine (open mode).
+    #[oai(status = 403, content_type = "application/problem+json")]
+    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
+    Forbidden(Json<Problem>),
 }
 
 /// The answer to a disconnect.
@@ -36,6 +40,10 @@ enum DisconnectResponse {
     #[oai(status = 400, content_type = "application/problem+json")]
     #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
     BadRequest(Json<Problem>),
+    /// The page's origin may not use the gateway, or the `Host` is none of this machine (open mode).
+    #[oai(status = 403, content_type = "application/problem+json")]
+    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
+    Forbidden(Json<Problem>),
 }
 
 #[OpenApi(tag = "Tag::Users")]

@@ -70,11 +70,11 @@ labels! {
     }
     /// How an attempt to open a session ended.
     OpenResult {
-        /// A session began.
+        /// The socket was upgraded.
         Accepted = "accepted",
         /// The page's origin is not allowed.
         Origin = "origin",
-        /// Not a WebSocket handshake, or a bad user id or position.
+        /// Not a WebSocket handshake.
         BadRequest = "bad_request",
         /// The gateway is stopping or behind.
         Overloaded = "overloaded",

@@ -235,6 +235,41 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_frame_types_names_every_frame() {
+        let frames = [
+            ServerFrame::Welcome {
+                session: String::new(),
+                user: "bob",
+                position: at(0),
+                head: at(0),
+                heartbeat_ms: 0,
+            },
+            ServerFrame::Gap { after: at(0), until: at(1), count: None, reason: GapReason::Overflow },
+            ServerFrame::Heartbeat,
+            ServerFrame::Drain { reconnect_in_ms: 0 },
+        ];
+        let mut named: Vec<String> = frames
+            .iter()
+            .map(|frame| {
+                // A new variant does not compile here until it is listed above.
+                match frame {
+                    ServerFrame::Welcome { .. }
+                    | ServerFrame::Gap { .. }
+                    | ServerFrame::Heartbeat
+                    | ServerFrame::Drain { .. } => {}
+                }
+                let value: Value = serde_json::from_slice(&frame.to_json()).unwrap();
+                value["type"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        named.push("notification".to_owned());
+        named.sort_unstable();
+        let mut listed = SERVER_FRAME_TYPES;
+        listed.sort_unstable();
+        assert_eq!(named, listed);
+    }
+
+    #[test]
     fn rubbish_is_told_from_a_frame_of_a_later_version() {
         for text in ["", "hello", "7", "[]", "{}", r#"{"type":7}"#, r#"{"type":"ack""#] {
             assert_eq!(ClientFrame::parse(text), Err(InvalidClientFrame::NotAFrame), "{text}");

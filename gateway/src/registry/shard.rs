@@ -240,13 +240,14 @@ impl Shard {
     }
 
     pub(super) fn take_stats(&mut self) -> RegistryStats {
+        let fullest_now = self.users.iter().map(|user| u64::from(user.mailbox.pending())).max().unwrap_or(0);
         RegistryStats {
             known_users: self.users.len() as u64,
             online_users: self.online_users,
             sessions: self.sessions,
             pending: self.pending,
             pending_bytes: self.pending_bytes,
-            high_watermark: std::mem::take(&mut self.high_watermark),
+            high_watermark: std::mem::take(&mut self.high_watermark).max(fullest_now),
         }
     }
 

@@ -8,15 +8,15 @@ use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use poem::Upgraded;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::Sockets;
+use super::goodbye::{CLOSE_TIMEOUT, answer_close, flush, linger};
 use super::outbox::{MAX_BUFFERED_BYTES, Outbox};
 use super::session::{Beat, Inbound, Session};
 use crate::delivery::{Frame, FrameSink, Pull, Subscription};
@@ -25,13 +25,7 @@ use crate::metrics::{Direction, Metrics, Stage};
 use crate::protocol::{CloseCode, Initiator, ServerFrame, write_notification_head};
 
 /// Bytes read from a client at once; tungstenite keeps such a buffer for each socket.
-const READ_BUFFER_BYTES: usize = 1024;
-
-/// How long a close frame may take to be sent and answered.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Bytes of an unfinished conversation that are read after a close frame, so that it is not lost in a reset.
-const MAX_LINGER_BYTES: usize = 256 * 1024;
+pub(super) const READ_BUFFER_BYTES: usize = 1024;
 
 /// A socket and its session.
 pub(super) struct Connection<'a> {
@@ -272,8 +266,25 @@ impl<'a> Connection<'a> {
         self.timer.as_mut().reset(self.session.deadline());
     }
 
+    /// Sends what waits in the mailbox.
+    async fn send_rest(&mut self) -> Result<(), End> {
+        loop {
+            self.pull().await?;
+            flush(&mut self.stream, &mut self.outbox).await.map_err(|_| End::Network)?;
+            self.count_written();
+            if !std::mem::take(&mut self.more) {
+                return Ok(());
+            }
+        }
+    }
+
     /// Leaves the registry at once, then says goodbye as the end demands.
-    pub(super) async fn finish(self: Box<Self>, end: End) {
+    pub(super) async fn finish(mut self: Box<Self>, end: End) {
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        if end == End::Server(CloseCode::Drain) {
+            // What was accepted a moment ago still goes out; for a client that does not read it waits in the mailbox.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT / 2, self.send_rest()).await;
+        }
         let Self { mut stream, mut websocket, mut outbox, subscription, sockets, .. } = *self;
         drop(subscription);
         let goodbye = async {
@@ -297,24 +308,8 @@ impl<'a> Connection<'a> {
             }
         };
         // Whether the other side still listens does not change how the session ended.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+        let _ = tokio::time::timeout_at(deadline, goodbye).await;
     }
-}
-
-/// Ends a socket that was upgraded only to tell why it is refused.
-pub(super) async fn refuse(mut stream: Upgraded, code: CloseCode, reconnect_in_ms: Option<u64>) {
-    let mut outbox = Outbox::default();
-    if let Some(reconnect_in_ms) = reconnect_in_ms {
-        outbox.text(|out| out.extend(ServerFrame::Drain { reconnect_in_ms }.to_json()));
-    }
-    outbox.close(code.number(), code.reason());
-    let goodbye = async {
-        flush(&mut stream, &mut outbox).await?;
-        stream.shutdown().await?;
-        linger(&mut stream).await
-    };
-    // Whether the other side still listens changes nothing.
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
 }
 
 impl End {
@@ -338,44 +333,12 @@ fn websocket_config(max_inbound_frame: usize) -> WebSocketConfig {
         .max_frame_size(Some(max_inbound_frame))
 }
 
-async fn flush(stream: &mut Upgraded, outbox: &mut Outbox) -> io::Result<()> {
-    poll_fn(|context| outbox.poll_flush(stream, context).1).await
-}
-
-/// Puts the answer to the client's close frame, which tungstenite holds, into the outbox.
-async fn answer_close(
-    stream: &mut Upgraded,
-    websocket: &mut WebSocketContext,
-    outbox: &mut Outbox,
-    metrics: &Metrics,
-) {
-    poll_fn(|context| {
-        // Ends with `ConnectionClosed` once the answer is handed over; there is nothing else to learn from it.
-        let _ = websocket.flush(&mut Blocking { stream, outbox, metrics, context });
-        Poll::Ready(())
-    })
-    .await;
-}
-
-/// Reads what the client had already sent: closing with unread bytes would reset the connection under the close frame.
-async fn linger(stream: &mut Upgraded) -> io::Result<()> {
-    let mut scratch = vec![0; READ_BUFFER_BYTES];
-    let mut read = 0;
-    while read < MAX_LINGER_BYTES {
-        match stream.read(&mut scratch).await? {
-            0 => break,
-            count => read += count,
-        }
-    }
-    Ok(())
-}
-
 /// The socket as tungstenite wants to see it: reads that would wait say so, writes go to the outbox.
-struct Blocking<'a, 'b> {
-    stream: &'a mut Upgraded,
-    outbox: &'a mut Outbox,
-    metrics: &'a Metrics,
-    context: &'a mut Context<'b>,
+pub(super) struct Blocking<'a, 'b> {
+    pub(super) stream: &'a mut Upgraded,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) metrics: &'a Metrics,
+    pub(super) context: &'a mut Context<'b>,
 }
 
 impl Read for Blocking<'_, '_> {

@@ -86,6 +86,11 @@ impl Session {
 
     /// Notes how a write went; returns whether the deadline may have moved nearer.
     pub(super) fn wrote(&mut self, bytes: usize, all: bool, now: impl FnOnce() -> Instant) -> bool {
+        if bytes > 0 && self.stalled_since.is_some() {
+            // The kernel's buffer was full and has room again: the client reads, however slowly. Its answer to a ping may
+            // still lie behind megabytes.
+            self.unanswered = false;
+        }
         if all {
             self.stalled_since = None;
             return false;
@@ -185,6 +190,30 @@ mod tests {
         assert_eq!(session.beat(later + WRITE_TIMEOUT), Beat::Close(CloseCode::NoWriteProgress));
         session.wrote(5, true, || later);
         assert_eq!(session.beat(later + WRITE_TIMEOUT), Beat::Wait);
+    }
+
+    #[test]
+    fn a_client_that_reads_slowly_is_alive_although_its_answer_is_late() {
+        let (mut session, start) = session();
+        assert!(session.wrote(10, false, || start));
+        assert_eq!(
+            session.beat(session.deadline().max(start + PERIOD * 12 / 10)),
+            Beat::Close(CloseCode::NoWriteProgress)
+        );
+        let (mut session, start) = self::session();
+        let first = session.deadline();
+        assert_eq!(session.beat(first), Beat::Send);
+        session.wrote(10, false, || start);
+        session.wrote(10, true, || start);
+        let second = session.deadline();
+        assert_eq!(session.beat(second), Beat::Send, "it took bytes although its buffer was full");
+        session.wrote(10, true, || start);
+        let third = session.deadline();
+        assert_eq!(
+            session.beat(third),
+            Beat::Close(CloseCode::NoHeartbeatAnswer),
+            "a write alone is no sign of life"
+        );
     }
 
     #[test]

@@ -73,9 +73,6 @@ async fn what_was_accepted_before_the_stop_arrives_before_the_drain() {
     let mut socket = RawSocket::open(gateway.addresses.http, "bob").await;
     let (status, _) = send(gateway.addresses.http, &["bob"], "last words").await;
     assert_eq!(status, 202);
-    // It has to be on its way: a socket that is closed between the 202 and its pull resumes after the restart instead.
-    let written = r#"gateway_push_latency_seconds_count{stage="written"}"#;
-    until_metric(gateway.addresses.ops, written, 1.0).await;
     let end = gateway.stop();
     let frames = [socket.frame().await, socket.frame().await, socket.frame().await];
     assert_eq!(frames[0].json()["body"], "last words");
