@@ -237,8 +237,8 @@ impl SendApi {
     /// Whether the gateway takes sends at all, from such a request.
     fn welcome(&self, headers: &HeaderMap) -> Result<(), Box<Refusal>> {
         if !self.http.lifecycle.is_ready() {
-            let problem =
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping or not ready");
+            let state = if self.http.lifecycle.is_stopping() { "stopping" } else { "not ready" };
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the gateway is {state}"));
             return Err(Box::new(Refusal { result: SendResult::Overloaded, problem }));
         }
         if headers.contains_key("idempotency-key") {
