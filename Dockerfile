@@ -5,8 +5,8 @@
 #
 # Inside a container loopback is reached by nobody, so both listeners are bound to any address here. There are no keys yet,
 # so the gateway refuses to start like that until --open-on-any-address says that it is meant: whoever reaches the ports may
-# send and listen. Publish them on 127.0.0.1 only, as above. Pages of other origins, those of a development server on
-# localhost included, need GATEWAY_HTTP_ALLOWED_ORIGINS here.
+# send and listen. Publish them on 127.0.0.1 only, as above. Pages of other
+# origins than localhost need GATEWAY_HTTP_ALLOWED_ORIGINS.
 
 FROM rust:1-bookworm AS builder
 # The commit that is built, for `gateway --version` and the metric gateway_build_info; the sources here have no history.

@@ -61,6 +61,7 @@ pub fn routes(http: Http, sockets: impl OpenApi + 'static) -> BoxEndpoint<'stati
     let service = Arc::new(service.into_endpoint());
     Route::new()
         .at("/", poem::get(docs::home))
+        .at("/favicon.ico", poem::get(docs::no_icon))
         .at("/openapi.json", docs::json(document))
         .at("/asyncapi.yaml", poem::get(docs::asyncapi))
         .nest("/docs", manual)

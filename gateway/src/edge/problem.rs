@@ -7,7 +7,7 @@ use poem::http::{StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::Object;
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
-use poem_openapi::types::{Example, ToJSON};
+use poem_openapi::types::ToJSON;
 
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// What went wrong, in the form of RFC 9457.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
-#[oai(example, skip_serializing_if_is_none)]
+#[oai(skip_serializing_if_is_none)]
 pub struct Problem {
     /// A URI that names the kind of problem; `about:blank` says no more than the status.
     #[oai(rename = "type")]
@@ -109,12 +109,6 @@ impl Problem {
             return Self::new(status, "the gateway failed to answer this request");
         }
         Self::new(status, error.to_string())
-    }
-}
-
-impl Example for Problem {
-    fn example() -> Self {
-        Self::invalid("to[0]", "a user id must not be empty")
     }
 }
 

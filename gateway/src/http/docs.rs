@@ -1,7 +1,7 @@
 //! What a newcomer's browser finds: the manual, the descriptions of API and frames.
 
 use poem::endpoint::make_sync;
-use poem::http::header;
+use poem::http::{StatusCode, header};
 use poem::web::Redirect;
 use poem::{Endpoint, Response, handler};
 
@@ -12,6 +12,12 @@ pub(super) const ASYNCAPI: &str = include_str!("../../../openapi/asyncapi.yaml")
 #[handler]
 pub(super) fn home() -> Redirect {
     Redirect::temporary("/docs")
+}
+
+/// Every browser asks for one.
+#[handler]
+pub(super) fn no_icon() -> StatusCode {
+    StatusCode::NO_CONTENT
 }
 
 #[handler]
