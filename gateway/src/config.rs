@@ -232,6 +232,7 @@ impl Config {
             ),
             (self.send.max_recipients > 0, "send.max_recipients", "must be at least 1"),
             (self.send.max_batch > 0, "send.max_batch", "must be at least 1"),
+            (self.send.max_batch <= 100_000, "send.max_batch", "must be at most 100000"),
             (self.sessions.max_per_user > 0, "sessions.max_per_user", "must be at least 1"),
             (
                 self.sessions.heartbeat >= Duration::from_millis(100),

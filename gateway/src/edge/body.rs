@@ -3,6 +3,7 @@
 //! poem-openapi's own `Json` names no field when a value has the wrong type, and builds a tree of values first. These two
 //! keep its schema and go through serde: an error names the field and the place in the text.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use poem::error::ResponseError;
@@ -13,8 +14,8 @@ use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// A JSON body of type `T`: its schema from [`Type`], its parsing from serde.
@@ -25,6 +26,10 @@ pub struct BatchBody<T> {
     items: Vec<Box<RawValue>>,
     _item: PhantomData<T>,
 }
+
+/// Items a batch may have before it is not even taken apart: each one costs memory, and eight megabytes hold millions of
+/// tiny ones. What a request may really carry is a setting below this.
+pub const MAX_BATCH_ITEMS: usize = 100_000;
 
 /// An answer in JSON, written straight from its type: poem-openapi's own `Json` builds a tree of values first.
 pub struct JsonAnswer<T>(pub T);
@@ -94,6 +99,36 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidBody> {
     let behind = deserializer.end();
     behind.map_err(|error| InvalidBody { field: None, message: format!("invalid JSON: {error}") })?;
     Ok(value)
+}
+
+/// The items of an array, not parsed yet.
+struct RawItems(Vec<Box<RawValue>>);
+
+impl<'de> Deserialize<'de> for RawItems {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(RawItemsVisitor)
+    }
+}
+
+struct RawItemsVisitor;
+
+impl<'de> Visitor<'de> for RawItemsVisitor {
+    type Value = RawItems;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array of notifications")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<RawItems, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = array.next_element()? {
+            if items.len() == MAX_BATCH_ITEMS {
+                return Err(de::Error::custom(format_args!("more than {MAX_BATCH_ITEMS} items")));
+            }
+            items.push(item);
+        }
+        Ok(RawItems(items))
+    }
 }
 
 impl<T: Type> Payload for JsonBody<T> {
@@ -189,12 +224,11 @@ macro_rules! request_body {
 }
 
 request_body!(JsonBody, |bytes| Ok(Self(parse_object(bytes)?)));
-request_body!(BatchBody, |bytes| Ok(Self { items: parse(bytes)?, _item: PhantomData }));
+request_body!(BatchBody, |bytes| Ok(Self { items: parse::<RawItems>(bytes)?.0, _item: PhantomData }));
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -212,6 +246,14 @@ mod tests {
         let wrong = error(r#"{"to": ["a", 7]}"#);
         assert_eq!(wrong.field.as_deref(), Some("to[1]"));
         assert_eq!(wrong.message, "invalid type: integer `7`, expected a string at line 1 column 14");
+    }
+
+    #[test]
+    fn millions_of_tiny_items_are_not_taken_apart() {
+        let body = format!("[{}0]", "0,".repeat(MAX_BATCH_ITEMS));
+        let refused = parse::<RawItems>(body.as_bytes()).map(|items| items.0.len()).unwrap_err();
+        assert!(refused.message.starts_with("more than 100000 items"), "{refused}");
+        assert_eq!(parse::<RawItems>(b"[0, {}]").unwrap().0.len(), 2);
     }
 
     #[test]
