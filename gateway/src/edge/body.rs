@@ -88,6 +88,11 @@ fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidBody> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidBody> {
+    // Keeping track of the path costs as much as parsing: only what does not parse is read a second time, with it.
+    serde_json::from_slice(bytes).or_else(|_| parse_keeping_track(bytes))
+}
+
+fn parse_keeping_track<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidBody> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

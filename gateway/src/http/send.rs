@@ -296,7 +296,9 @@ fn recipients(names: Vec<String>, max_recipients: usize) -> Result<Vec<UserId>, 
     }
     if users.len() > 1 {
         let mut seen = HashSet::with_capacity(users.len());
-        users.retain(|user| seen.insert(user.clone()));
+        let first: Vec<bool> = names.iter().map(|name| seen.insert(name.as_str())).collect();
+        let mut first = first.into_iter();
+        users.retain(|_| first.next().expect("one for each name"));
     }
     Ok(users)
 }
