@@ -10,8 +10,8 @@ mod publish;
 mod retention;
 mod subscribe;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) frames: FrameCache,
     pub(crate) applied: Applied,
     pub(crate) waiters: publish::Waiters,
+    /// The settings in force and where they stand in the log; written by apply.
+    pub(crate) settings: Mutex<Option<(u64, Settings)>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) next_session: AtomicU64,
@@ -107,6 +109,7 @@ impl Delivery {
             frames: FrameCache::new(options.frame_cache_bytes),
             applied: Applied::default(),
             waiters: publish::Waiters::default(),
+            settings: Mutex::default(),
             metrics,
             clock,
             next_session: AtomicU64::new(1),
@@ -123,18 +126,13 @@ impl Delivery {
                 return Err(StartError::Unusable("it holds an entry that this build cannot apply".to_owned()));
             }
         }
-        // Appended at every start for now: the log in memory is new each time.
-        let settings_number = committer
-            .append(crate::log::entry::encode_settings(&options.settings))
-            .await
-            .map_err(|error| StartError::Unusable(error.to_string()))?;
-        let retention = retention::Retention {
-            shared: Arc::clone(&shared),
-            committer: committer.clone(),
-            settings: options.settings,
-            settings_number,
-        };
-        let retention = retention.run(options.retention_period);
+        // They enter the log when they change, so that every node applies the same.
+        if shared.settings().is_none_or(|(_, in_force)| in_force != options.settings) {
+            let appended = committer.append(crate::log::entry::encode_settings(&options.settings)).await;
+            let number = appended.map_err(|error| StartError::Unusable(error.to_string()))?;
+            shared.applied.reached(number).await;
+        }
+        let retention = retention::run(Arc::clone(&shared), committer.clone(), options.retention_period);
         lifecycle.spawn_essential("retention", retention);
         Ok(Self { shared, committer })
     }
@@ -201,6 +199,13 @@ async fn commit_and_apply(
         biased;
         () = publish::commit(Arc::clone(&shared), queue) => {}
         () = apply::run(shared, tail, lifecycle) => {}
+    }
+}
+
+impl Shared {
+    /// The settings in force and where they stand in the log.
+    pub(crate) fn settings(&self) -> Option<(u64, Settings)> {
+        self.settings.lock().expect("no code panics while it holds the settings").clone()
     }
 }
 

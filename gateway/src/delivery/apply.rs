@@ -139,6 +139,10 @@ fn apply_one(shared: &Shared, machine: &mut StateMachine, entry: &LogEntry) -> R
     // Before the mailboxes: whoever is woken finds the frame.
     shared.frames.push(entry.number, frame);
     let step = machine.apply(&shared.registry, entry.number, entry.timestamp_ms, &decoded);
+    if let Entry::Settings(settings) = &decoded {
+        let mut in_force = shared.settings.lock().expect("no code panics while it holds the settings");
+        *in_force = Some((entry.number, settings.clone()));
+    }
     shared.applied.advance(entry.number);
     shared.metrics.mailbox_expired.inc_by(step.expired);
     match step.effect {

@@ -148,6 +148,25 @@ async fn a_sender_that_hangs_up_leaves_no_waiter() {
 }
 
 #[tokio::test]
+async fn settings_enter_the_log_only_when_they_change() {
+    let log = Arc::new(memory(1 << 20));
+    for _ in 0..2 {
+        let lifecycle = Lifecycle::new();
+        let delivery = start(Arc::clone(&log) as Arc<dyn Log>, &lifecycle).await.unwrap();
+        assert_eq!(delivery.shared.settings(), Some((1, options().settings)));
+        assert!(lifecycle.end(std::time::Duration::from_secs(5)).await);
+    }
+    let lifecycle = Lifecycle::new();
+    let mut changed = options();
+    changed.settings.mailbox_max_count += 1;
+    let metrics = Arc::new(Metrics::new());
+    let log: Arc<dyn Log> = log;
+    let delivery = Delivery::start(log, changed.clone(), Clock::system(), metrics, &lifecycle).await.unwrap();
+    assert_eq!(delivery.shared.settings(), Some((2, changed.settings)));
+    assert!(lifecycle.end(std::time::Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
 async fn an_entry_of_a_later_version_is_never_skipped() {
     const UNKNOWN_KIND: Bytes = Bytes::from_static(&[1, 200]);
     let log = Arc::new(memory(1 << 20));
