@@ -88,7 +88,7 @@ pub const SETTINGS: &[Setting] = &[
         "sessions.heartbeat",
         "25s",
         "How often each socket gets a heartbeat frame and a ping, give or take 20 %. One that answers nothing until the \
-         next is closed with 4112.",
+         next is closed with 4112, unless a full buffer shows that it still reads.",
     ),
     setting(
         "sessions.write_timeout",
