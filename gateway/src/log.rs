@@ -46,12 +46,14 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///    for what was trimmed or does not exist yet.
 /// 8. **Trimming drops a prefix.** After [`Log::trim`] the log begins behind the given number, or earlier if it keeps whole
 ///    slices. The head and the numbers of what stays do not change.
-/// 9. **Timestamps come from the committer**, in milliseconds since the Unix epoch. They may step back when a clock does;
-///    `delivery` turns them into log time, which does not.
+/// 9. **Timestamps come from the committer**, in milliseconds since the Unix epoch, and never step back within a log, whatever
+///    the clock does: a part of the log read alone shows the same times as the whole.
 /// 10. **The epoch is constant** for the life of one opened log.
+/// 11. **Housekeeping always fits.** A log that is short of room refuses ordinary entries with [`AppendError::Full`] and still
+///     takes [`NewEntry::housekeeping`] ones, from a reserve: what they say is what makes room again.
 pub trait Log: Send + Sync + 'static {
     /// Appends a batch; resolves once every item is kept or refused.
-    fn append(&self, batch: Vec<Bytes>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>>;
+    fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>>;
 
     /// Follows the log behind `after` (0: from its very first entry).
     ///
@@ -78,6 +80,15 @@ pub trait Tail: Send {
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<LogEntry>, TailError>>;
 }
 
+/// An entry on its way into the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEntry {
+    /// The encoded entry; see [`entry`].
+    pub payload: Bytes,
+    /// It may use what the log keeps in reserve.
+    pub housekeeping: bool,
+}
+
 /// An entry as the log returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
@@ -98,6 +109,8 @@ pub struct LogState {
     pub first: u64,
     /// The last entry, 0 before the first ever.
     pub head: u64,
+    /// What it takes, in bytes of memory or disk.
+    pub bytes: u64,
     /// Set when room runs short: the log asks that everything up to this number be given up and trimmed.
     pub short_of_room_until: Option<u64>,
 }
@@ -116,6 +129,20 @@ impl Durability {
         match self {
             Self::Process => "in memory: what was accepted lives as long as this process",
         }
+    }
+}
+
+impl NewEntry {
+    /// An entry that somebody outside asked for.
+    #[must_use]
+    pub const fn ordinary(payload: Bytes) -> Self {
+        Self { payload, housekeeping: false }
+    }
+
+    /// An entry that keeps the gateway going.
+    #[must_use]
+    pub const fn housekeeping(payload: Bytes) -> Self {
+        Self { payload, housekeeping: true }
     }
 }
 

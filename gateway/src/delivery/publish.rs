@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::{Delivery, Shared};
 use crate::domain::{Notification, NotificationId, Position};
-use crate::log::AppendError;
 use crate::log::entry::{self, EntryTooLarge};
+use crate::log::{AppendError, NewEntry};
 use crate::protocol::encode_body;
 
 /// Bytes of entries that may wait for the committer, in KiB; beyond it senders wait, at most [`QUEUE_TIMEOUT`].
@@ -275,7 +275,8 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: Queue) {
         let started = Instant::now();
         let mut payloads = Vec::with_capacity(waiting.len());
         for hand_over in &mut waiting {
-            payloads.extend(hand_over.payloads.drain(..));
+            let housekeeping = matches!(hand_over.answer, Answer::Number(_));
+            payloads.extend(hand_over.payloads.drain(..).map(|payload| NewEntry { payload, housekeeping }));
         }
         shared.metrics.log_batch.observe(payloads.len() as f64);
         let mut results = shared.log.append(payloads).await.into_iter();

@@ -5,7 +5,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{Notification, NotificationId, Priority};
-use crate::log::{AppendError, BoxFuture, Durability, LogEntry, LogState, MemoryLog, Tail, TailError};
+use crate::log::{
+    AppendError, BoxFuture, Durability, LogEntry, LogState, MemoryLog, NewEntry, Tail, TailError,
+};
 
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -53,7 +55,7 @@ struct Failing {
 }
 
 impl Log for Failing {
-    fn append(&self, batch: Vec<Bytes>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
+    fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
         if self.failing.load(Ordering::SeqCst) {
             let results = batch.iter().map(|_| Err(self.with.clone())).collect();
             return Box::pin(std::future::ready(results));
@@ -170,7 +172,7 @@ async fn settings_enter_the_log_only_when_they_change() {
 async fn an_entry_of_a_later_version_is_never_skipped() {
     const UNKNOWN_KIND: Bytes = Bytes::from_static(&[1, 200]);
     let log = Arc::new(memory(1 << 20));
-    log.append(vec![UNKNOWN_KIND]).await;
+    log.append(vec![NewEntry::ordinary(UNKNOWN_KIND)]).await;
     let lifecycle = Lifecycle::new();
     let refused = start(log, &lifecycle).await;
     assert!(matches!(refused, Err(StartError::Unusable(_))), "it must not start over such a log");
@@ -179,7 +181,7 @@ async fn an_entry_of_a_later_version_is_never_skipped() {
     let lifecycle = Lifecycle::new();
     let delivery = start(Arc::clone(&log) as Arc<dyn Log>, &lifecycle).await.unwrap();
     assert!(lifecycle.is_ready());
-    log.append(vec![UNKNOWN_KIND]).await;
+    log.append(vec![NewEntry::ordinary(UNKNOWN_KIND)]).await;
     delivery.shared.applied.halted.cancelled().await;
     assert!(!lifecycle.is_ready(), "a running gateway is not ready any more");
     assert!(!lifecycle.is_stopping(), "but its sockets stay");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{AppendError, Log, LogEntry, MAX_ENTRY_BYTES, Tail, TailError};
+use super::{AppendError, Log, LogEntry, MAX_ENTRY_BYTES, NewEntry, Tail, TailError};
 
 /// Declares one test a sentence for the log that the expression makes.
 macro_rules! log_contract_tests {
@@ -43,8 +43,12 @@ fn payloads(prefix: &str, count: usize) -> Vec<Bytes> {
     (0..count).map(|index| payload(&format!("{prefix}{index}"))).collect()
 }
 
+fn entries(payloads: Vec<Bytes>) -> Vec<NewEntry> {
+    payloads.into_iter().map(NewEntry::ordinary).collect()
+}
+
 async fn append(log: &AnyLog, batch: Vec<Bytes>) -> Vec<u64> {
-    log.append(batch).await.into_iter().map(|result| result.expect("the log takes it")).collect()
+    log.append(entries(batch)).await.into_iter().map(|result| result.expect("the log takes it")).collect()
 }
 
 async fn take(tail: &mut Box<dyn Tail>, count: usize) -> Vec<LogEntry> {
@@ -147,7 +151,7 @@ pub(crate) async fn reads_return_what_the_tail_shows(log: AnyLog) {
 pub(crate) async fn an_entry_too_large_is_refused_alone(log: AnyLog) {
     let largest = Bytes::from(vec![b'x'; MAX_ENTRY_BYTES]);
     let too_large = Bytes::from(vec![b'x'; MAX_ENTRY_BYTES + 1]);
-    let results = log.append(vec![payload("a"), too_large, largest.clone()]).await;
+    let results = log.append(entries(vec![payload("a"), too_large, largest.clone()])).await;
     assert_eq!(results, [Ok(1), Err(AppendError::TooLarge(MAX_ENTRY_BYTES + 1)), Ok(2)]);
     assert_eq!(take(&mut log.tail(0).unwrap(), 2).await[1].payload, largest);
 }
@@ -165,7 +169,7 @@ pub(crate) async fn a_dropped_tail_future_loses_nothing(log: AnyLog) {
 }
 
 pub(crate) async fn a_dropped_append_future_loses_only_the_answer(log: AnyLog) {
-    drop(log.append(payloads("dropped", 2)));
+    drop(log.append(entries(payloads("dropped", 2))));
     append(&log, payloads("kept", 1)).await;
     let head = log.state().await.unwrap().head;
     let shown = take(&mut log.tail(0).unwrap(), usize::try_from(head).unwrap()).await;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{
-    AppendError, BoxFuture, Durability, Log, LogEntry, LogState, MAX_ENTRY_BYTES, ReadError, Tail, TailError,
+    AppendError, BoxFuture, Durability, Log, LogEntry, LogState, MAX_ENTRY_BYTES, NewEntry, ReadError, Tail,
+    TailError,
 };
 use crate::clock::Clock;
 use crate::domain::Epoch;
@@ -20,12 +21,8 @@ const TAIL_BATCH: usize = 1_024;
 /// What an entry costs beside its payload, for the bound: its slot and its buffer's header.
 const ENTRY_OVERHEAD_BYTES: u64 = 96;
 
-/// Entries up to this size may use the reserve: a full log must still take the decision to give something up. Every
-/// notification is larger.
-const SMALL_ENTRY_BYTES: usize = 128;
-
-/// Room beyond the bound that only small entries may use.
-const SMALL_ENTRIES_RESERVE_BYTES: u64 = 64 * 1024;
+/// Room beyond the bound that only housekeeping may use: a full log must still take the decision to give something up.
+const HOUSEKEEPING_RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Entries in memory, oldest first.
 pub struct MemoryLog {
@@ -45,6 +42,8 @@ struct Entries {
     first: u64,
     kept: VecDeque<LogEntry>,
     bytes: u64,
+    /// The newest entry's timestamp: the next one's is not before it.
+    timestamp_ms: u64,
 }
 
 struct MemoryTail {
@@ -56,7 +55,7 @@ impl MemoryLog {
     /// An empty log that holds at most `max_bytes`.
     #[must_use]
     pub fn new(epoch: Epoch, clock: Clock, max_bytes: u64) -> Self {
-        let entries = Entries { first: 1, kept: VecDeque::new(), bytes: 0 };
+        let entries = Entries { first: 1, kept: VecDeque::new(), bytes: 0, timestamp_ms: 0 };
         Self {
             shared: Arc::new(Shared { epoch, entries: Mutex::new(entries), grown: Notify::new() }),
             clock,
@@ -64,11 +63,12 @@ impl MemoryLog {
         }
     }
 
-    fn append_now(&self, batch: Vec<Bytes>) -> Vec<Result<u64, AppendError>> {
-        let timestamp_ms = self.clock.now_ms();
+    fn append_now(&self, batch: Vec<NewEntry>) -> Vec<Result<u64, AppendError>> {
+        let now_ms = self.clock.now_ms();
         let results = {
             let mut entries = self.shared.lock();
-            batch.into_iter().map(|payload| entries.push(payload, timestamp_ms, self.max_bytes)).collect()
+            entries.timestamp_ms = entries.timestamp_ms.max(now_ms);
+            batch.into_iter().map(|entry| entries.push(entry, self.max_bytes)).collect()
         };
         self.shared.grown.notify_waiters();
         results
@@ -82,18 +82,19 @@ impl Shared {
 }
 
 impl Entries {
-    fn push(&mut self, payload: Bytes, timestamp_ms: u64, max_bytes: u64) -> Result<u64, AppendError> {
+    fn push(&mut self, entry: NewEntry, max_bytes: u64) -> Result<u64, AppendError> {
+        let NewEntry { payload, housekeeping } = entry;
         if payload.len() > MAX_ENTRY_BYTES {
             return Err(AppendError::TooLarge(payload.len()));
         }
         let cost = payload.len() as u64 + ENTRY_OVERHEAD_BYTES;
-        let reserve = if payload.len() <= SMALL_ENTRY_BYTES { SMALL_ENTRIES_RESERVE_BYTES } else { 0 };
+        let reserve = if housekeeping { HOUSEKEEPING_RESERVE_BYTES } else { 0 };
         if self.bytes + cost > max_bytes + reserve {
             return Err(AppendError::Full);
         }
         let number = self.head() + 1;
         self.bytes += cost;
-        self.kept.push_back(LogEntry { number, timestamp_ms, payload });
+        self.kept.push_back(LogEntry { number, timestamp_ms: self.timestamp_ms, payload });
         Ok(number)
     }
 
@@ -120,7 +121,7 @@ impl Entries {
 }
 
 impl Log for MemoryLog {
-    fn append(&self, batch: Vec<Bytes>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
+    fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
         let results = self.append_now(batch);
         Box::pin(std::future::ready(results))
     }
@@ -142,6 +143,7 @@ impl Log for MemoryLog {
             epoch: self.shared.epoch,
             first: entries.first,
             head: entries.head(),
+            bytes: entries.bytes,
             short_of_room_until: (entries.bytes > self.max_bytes / 4 * 3)
                 .then(|| entries.first + entries.kept.len() as u64 / 3),
         };
@@ -198,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn beyond_its_bound_it_refuses_until_it_is_trimmed() {
         let log = MemoryLog::new(Epoch::from_bits(1), Clock::system(), 3 * (ENTRY_OVERHEAD_BYTES + 200));
-        let entry = Bytes::from(vec![b'x'; 200]);
+        let entry = NewEntry::ordinary(Bytes::from(vec![b'x'; 200]));
         let results = log.append(vec![entry.clone(); 4]).await;
         assert_eq!(results, [Ok(1), Ok(2), Ok(3), Err(AppendError::Full)]);
         assert_eq!(log.state().await.unwrap().short_of_room_until, Some(2));
@@ -208,6 +210,7 @@ mod tests {
             log.append(vec![entry.clone(), entry.clone(), entry]).await,
             [Ok(4), Ok(5), Err(AppendError::Full)]
         );
-        assert_eq!(log.append(vec![Bytes::from_static(b"small")]).await, [Ok(6)], "a decision always fits");
+        let decision = NewEntry::housekeeping(Bytes::from_static(b"give up"));
+        assert_eq!(log.append(vec![decision]).await, [Ok(6)], "a decision always fits");
     }
 }
