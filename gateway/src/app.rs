@@ -192,6 +192,7 @@ impl App {
         delivery.close_all_sessions(CloseCode::Drain);
         // Ends by itself within the timeout that it was given.
         let served = serving.await;
+        delivery.flush_acks().await;
         let remaining = deadline.saturating_duration_since(Instant::now()).max(MIN_END_TIMEOUT);
         let all_ended = lifecycle.end(remaining).await;
         finished.cancel();
@@ -230,7 +231,8 @@ fn max_connections(config: &Config) -> usize {
 }
 
 fn open_log(config: &Config, clock: &Clock) -> Arc<dyn Log> {
-    match config.log.store {
+    match &config.log.store {
+        LogStore::Disk(_) => todo!(),
         LogStore::Memory => {
             // What is in memory is new at every start: so is its epoch.
             let epoch = Epoch::from_bits(random_bits());
@@ -245,6 +247,14 @@ fn delivery_options(config: &Config) -> DeliveryOptions {
             mailbox_max_count: config.mailbox.max_notifications,
             mailbox_max_bytes: config.mailbox.max_bytes.0,
             reject_on_overflow: config.mailbox.overflow == OverflowPolicy::Reject,
+            history: config.mailbox.history,
+            max_ttl_seconds: whole_seconds(config.notification.max_ttl),
+            idempotency_window_seconds: whole_seconds(config.idempotency.window),
+            idempotency_max_keys: config.idempotency.max_keys,
+            outcome_retention_seconds: whole_seconds(config.outcomes.retention),
+            outcome_max_recipients: config.outcomes.max_recipients,
+            topic_max_subscribers: config.topics.max_subscribers,
+            user_max_topics: config.topics.max_per_user,
         },
         frame_cache_bytes: config.frames.cache.0,
         max_sessions_per_user: config.sessions.max_per_user,
@@ -260,7 +270,6 @@ fn public_endpoint(
 ) -> BoxEndpoint<'static, Response> {
     // Without keys the mode is open: pages on this machine, such as development servers, are welcome.
     let origins = OriginPolicy::new(&config.http.allowed_origins, true);
-    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     let sockets = Sockets {
         delivery: delivery.clone(),
         metrics: Arc::clone(metrics),
@@ -283,8 +292,8 @@ fn public_endpoint(
             max_recipients: config.send.max_recipients,
             max_batch: config.send.max_batch,
             max_bytes: config.notification.max_bytes.as_usize(),
-            default_ttl_seconds: seconds(config.notification.default_ttl),
-            max_ttl_seconds: seconds(config.notification.max_ttl),
+            default_ttl_seconds: whole_seconds(config.notification.default_ttl),
+            max_ttl_seconds: whole_seconds(config.notification.max_ttl),
         },
         max_body: config.http.max_body.as_usize(),
         body_timeout: config.http.body_timeout,
@@ -306,6 +315,10 @@ fn overflow_label(policy: OverflowPolicy) -> &'static str {
         OverflowPolicy::DropOldest => "drop-oldest",
         OverflowPolicy::Reject => "reject",
     }
+}
+
+fn whole_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn random_bits() -> u64 {

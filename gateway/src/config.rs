@@ -9,6 +9,7 @@ pub mod settings;
 mod sources;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::OverflowPolicy;
@@ -34,6 +35,9 @@ pub struct Config {
     pub log: Log,
     pub mailbox: Mailbox,
     pub notification: Notification,
+    pub idempotency: Idempotency,
+    pub outcomes: Outcomes,
+    pub topics: Topics,
     pub send: Send,
     pub sessions: Sessions,
     pub frames: Frames,
@@ -64,13 +68,19 @@ pub struct Ops {
 pub struct Log {
     pub store: LogStore,
     pub memory_max_bytes: Bytes,
+    pub disk_reserve: Bytes,
+    /// The positions that clients know mean nothing any more: for a directory restored from a backup. No setting, because it
+    /// is meant once.
+    pub new_epoch: bool,
 }
 
 /// Which log holds the entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogStore {
     /// In this process's memory.
     Memory,
+    /// In this directory.
+    Disk(PathBuf),
 }
 
 #[derive(Debug, Clone)]
@@ -78,6 +88,7 @@ pub enum LogStore {
 pub struct Mailbox {
     pub max_notifications: u32,
     pub max_bytes: Bytes,
+    pub history: u32,
     pub overflow: OverflowPolicy,
 }
 
@@ -87,6 +98,27 @@ pub struct Notification {
     pub max_bytes: Bytes,
     pub default_ttl: Duration,
     pub max_ttl: Duration,
+}
+
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "each field is documented once, in the table of settings")]
+pub struct Idempotency {
+    pub window: Duration,
+    pub max_keys: u32,
+}
+
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "each field is documented once, in the table of settings")]
+pub struct Outcomes {
+    pub retention: Duration,
+    pub max_recipients: u32,
+}
+
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "each field is documented once, in the table of settings")]
+pub struct Topics {
+    pub max_subscribers: u32,
+    pub max_per_user: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -137,12 +169,13 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The defaults, with both listeners on a free port of loopback: what tests start from.
+    /// The defaults, with both listeners on a free port of loopback and the log in memory: what tests start from.
     #[must_use]
     pub fn for_tests() -> Self {
         let mut sources = Sources::default();
         sources.flag("http.listen", "127.0.0.1:0");
         sources.flag("ops.listen", "127.0.0.1:0");
+        sources.flag("log.store", "memory");
         let (values, _) = sources.resolve().expect("the defaults are known keys");
         Self::from_values(&values).expect("the defaults are valid")
     }
@@ -166,16 +199,31 @@ impl Config {
             log: Log {
                 store: values.get("log.store")?,
                 memory_max_bytes: values.get("log.memory_max_bytes")?,
+                disk_reserve: values.get("log.disk_reserve")?,
+                new_epoch: false,
             },
             mailbox: Mailbox {
                 max_notifications: values.get("mailbox.max_notifications")?,
                 max_bytes: values.get("mailbox.max_bytes")?,
+                history: values.get("mailbox.history")?,
                 overflow: values.get("mailbox.overflow")?,
             },
             notification: Notification {
                 max_bytes: values.get("notification.max_bytes")?,
                 default_ttl: values.get("notification.default_ttl")?,
                 max_ttl: values.get("notification.max_ttl")?,
+            },
+            idempotency: Idempotency {
+                window: values.get("idempotency.window")?,
+                max_keys: values.get("idempotency.max_keys")?,
+            },
+            outcomes: Outcomes {
+                retention: values.get("outcomes.retention")?,
+                max_recipients: values.get("outcomes.max_recipients")?,
+            },
+            topics: Topics {
+                max_subscribers: values.get("topics.max_subscribers")?,
+                max_per_user: values.get("topics.max_per_user")?,
             },
             send: Send {
                 max_recipients: values.get("send.max_recipients")?,

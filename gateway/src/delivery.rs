@@ -4,33 +4,49 @@
 //! task reads the log's tail and is the only one that changes mailboxes; sessions pull. [`Delivery`] is the handle that the
 //! edges (HTTP, sockets) hold. Nothing here knows of either.
 
+mod acks;
 mod apply;
+mod broadcast;
+mod follow;
 mod frames;
+mod horizon;
+mod idempotency;
+mod manage;
+mod outcomes;
 mod publish;
 mod retention;
+mod state;
 mod subscribe;
+mod topics;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::{Epoch, Position, UserId};
 use crate::lifecycle::Lifecycle;
-use crate::log::entry::Settings;
-use crate::log::{Log, ReadError, Tail};
-use crate::metrics::{Metrics, Transport};
+use crate::log::entry::{Settings, encode_settings};
+use crate::log::{Log, NewEntry, ReadError, Tail};
+use crate::metrics::Metrics;
 use crate::protocol::CloseCode;
-use crate::registry::{Bounds, OverflowPolicy, Registry};
 
 pub use crate::registry::UserSummary;
-pub use apply::{Effect, StateMachine, Step};
+pub use acks::AckError;
+pub use apply::{Effect, Receipt, StateMachine};
+pub use broadcast::Broadcasts;
 pub use frames::{Frame, FrameCache};
-pub use publish::{Accepted, Committer, PublishError, Receipt};
-pub use subscribe::{After, FrameSink, Pull, SubscribeError, Subscription};
+pub use horizon::Horizon;
+pub use idempotency::{First, Idempotency};
+pub use manage::{ChangeError, Membership, OutcomeError, OutcomeReport};
+pub use outcomes::{NoReport, Outcomes, Report};
+pub use publish::{Accepted, Committer, PublishError};
+pub use state::State;
+pub use subscribe::{After, FrameSink, Page, Pull, SubscribeError, Subscription};
+pub use topics::{Joined, Members, Topics};
 
 /// How the delivery works, apart from what goes through the log as [`Settings`].
 #[derive(Debug, Clone)]
@@ -56,12 +72,15 @@ pub struct Delivery {
 pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) epoch: Epoch,
-    pub(crate) registry: Registry,
+    pub(crate) state: State,
     pub(crate) frames: FrameCache,
+    pub(crate) broadcasts: Broadcasts,
     pub(crate) applied: Applied,
     pub(crate) waiters: publish::Waiters,
-    /// The settings in force and where they stand in the log; written by apply.
-    pub(crate) settings: Mutex<Option<(u64, Settings)>>,
+    pub(crate) in_flight: idempotency::InFlight,
+    pub(crate) acks: acks::Acks,
+    /// Whoever joins or leaves a topic reads; whoever renews memberships writes.
+    pub(crate) membership_changes: RwLock<()>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) next_session: AtomicU64,
@@ -105,11 +124,14 @@ impl Delivery {
         let shared = Arc::new(Shared {
             log: Arc::clone(&log),
             epoch: state.epoch,
-            registry: Registry::new(),
+            state: State::new(),
             frames: FrameCache::new(options.frame_cache_bytes),
+            broadcasts: Broadcasts::default(),
             applied: Applied::default(),
             waiters: publish::Waiters::default(),
-            settings: Mutex::default(),
+            in_flight: idempotency::InFlight::default(),
+            acks: acks::Acks::default(),
+            membership_changes: RwLock::default(),
             metrics,
             clock,
             next_session: AtomicU64::new(1),
@@ -118,8 +140,10 @@ impl Delivery {
         shared.applied.advance(state.first - 1);
         let tail = log.tail(state.first - 1).map_err(|error| StartError::Unusable(error.to_string()))?;
         let (committer, queue) = Committer::new();
-        lifecycle
-            .spawn_essential("log", commit_and_apply(Arc::clone(&shared), queue, tail, lifecycle.clone()));
+        lifecycle.spawn_essential(
+            "log",
+            commit_and_apply(Arc::clone(&shared), queue, tail, state.head, lifecycle.clone()),
+        );
         tokio::select! {
             () = shared.applied.reached(state.head) => {}
             () = shared.applied.halted.cancelled() => {
@@ -127,13 +151,14 @@ impl Delivery {
             }
         }
         // They enter the log when they change, so that every node applies the same.
-        if shared.settings().is_none_or(|(_, in_force)| in_force != options.settings) {
-            let appended = committer.append(crate::log::entry::encode_settings(&options.settings)).await;
+        if shared.state.settings().is_none_or(|(_, in_force)| in_force != options.settings) {
+            let appended = committer.append(NewEntry::housekeeping(encode_settings(&options.settings))).await;
             let number = appended.map_err(|error| StartError::Unusable(error.to_string()))?;
             shared.applied.reached(number).await;
         }
         let retention = retention::run(Arc::clone(&shared), committer.clone(), options.retention_period);
         lifecycle.spawn_essential("retention", retention);
+        lifecycle.spawn_essential("acks", acks::run(Arc::clone(&shared), committer.clone()));
         Ok(Self { shared, committer })
     }
 
@@ -152,13 +177,13 @@ impl Delivery {
     /// What is known of a user.
     #[must_use]
     pub fn user(&self, user: &UserId) -> UserSummary {
-        self.shared.registry.summary(user.as_str())
+        self.shared.state.registry.summary(user.as_str(), self.shared.applied.get())
     }
 
     /// Closes every session of a user with 4010 and returns how many there were.
     #[must_use]
     pub fn disconnect(&self, user: &UserId) -> usize {
-        let sessions = self.shared.registry.sessions_of(user.as_str());
+        let sessions = self.shared.state.registry.sessions_of(user.as_str());
         for session in &sessions {
             session.close(CloseCode::Disconnected);
         }
@@ -167,22 +192,30 @@ impl Delivery {
 
     /// Asks every session to leave with `code`.
     pub fn close_all_sessions(&self, code: CloseCode) {
-        for session in self.shared.registry.all_sessions() {
+        for session in self.shared.state.registry.all_sessions() {
             session.close(code);
         }
     }
 
-    /// Brings the gauges up to date, before a scrape.
+    /// Appends the acks that were gathered, before a stop.
+    pub async fn flush_acks(&self) {
+        acks::flush(&self.shared, &self.committer).await;
+    }
+
+    /// Brings what is counted at scrape time up to date.
     pub fn refresh_metrics(&self, mailbox_max_count: u32) {
-        let stats = self.shared.registry.stats();
+        let stats = self.shared.state.registry.stats();
         let metrics = &self.shared.metrics;
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         metrics.mailbox_depth.set(gauge(stats.pending));
         metrics.mailbox_bytes.set(gauge(stats.pending_bytes));
         metrics.mailbox_high_watermark.set(stats.high_watermark as f64 / f64::from(mailbox_max_count));
-        metrics.sessions.of(Transport::WebSocket).set(gauge(stats.sessions));
         metrics.users.set(gauge(stats.online_users));
         metrics.known_users.set(gauge(stats.known_users));
+        let (topics, memberships) = self.shared.state.topics().counts();
+        metrics.topics.set(gauge(topics as u64));
+        metrics.memberships.set(gauge(memberships));
+        metrics.set_ledger(stats.ledger.accepted, stats.ledger.ended(), stats.imbalance);
     }
 }
 
@@ -193,19 +226,13 @@ async fn commit_and_apply(
     shared: Arc<Shared>,
     queue: publish::Queue,
     tail: Box<dyn Tail>,
+    rebuilt_at: u64,
     lifecycle: Lifecycle,
 ) {
     tokio::select! {
         biased;
         () = publish::commit(Arc::clone(&shared), queue) => {}
-        () = apply::run(shared, tail, lifecycle) => {}
-    }
-}
-
-impl Shared {
-    /// The settings in force and where they stand in the log.
-    pub(crate) fn settings(&self) -> Option<(u64, Settings)> {
-        self.settings.lock().expect("no code panics while it holds the settings").clone()
+        () = follow::run(shared, tail, rebuilt_at, lifecycle) => {}
     }
 }
 
@@ -239,20 +266,6 @@ impl Applied {
 
     pub(crate) async fn reached_within(&self, number: u64, timeout: Duration) -> bool {
         tokio::time::timeout(timeout, self.reached(number)).await.is_ok()
-    }
-}
-
-impl From<&Settings> for Bounds {
-    fn from(settings: &Settings) -> Self {
-        Self {
-            max_count: settings.mailbox_max_count,
-            max_bytes: settings.mailbox_max_bytes,
-            policy: if settings.reject_on_overflow {
-                OverflowPolicy::Reject
-            } else {
-                OverflowPolicy::DropOldest
-            },
-        }
     }
 }
 

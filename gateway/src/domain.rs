@@ -1,13 +1,17 @@
-//! The nouns of the gateway: users, notifications, positions, outcomes.
+//! The nouns of the gateway: users, topics, notifications, positions, outcomes.
 //!
 //! Pure values with their rules. Nothing here knows of tokio, HTTP, sockets or a log, and nothing reads a clock.
 
+mod name;
 pub mod notification;
 pub mod outcome;
 pub mod position;
+pub mod topic;
 pub mod user_id;
 
-pub use notification::{Notification, NotificationId, Priority};
-pub use outcome::{DropReason, GapReason, OverflowPolicy, RemovalReason};
+pub use name::InvalidName;
+pub use notification::{Fingerprint, IdempotencyKey, Notification, NotificationId, Priority, Target};
+pub use outcome::{DropReason, GapReason, Outcome, OverflowPolicy, RemovalReason};
 pub use position::{Epoch, Position};
-pub use user_id::{InvalidUserId, UserId};
+pub use topic::{InvalidTopic, TopicName};
+pub use user_id::UserId;

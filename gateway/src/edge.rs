@@ -7,5 +7,5 @@ pub mod parameters;
 pub mod problem;
 
 pub use body::{BatchBody, InvalidBody, JsonAnswer, JsonBody};
-pub use parameters::{AfterParam, UserParam};
+pub use parameters::{AckMode, AckParam, AfterParam, UserParam};
 pub use problem::Problem;

@@ -67,6 +67,9 @@ pub trait Log: Send + Sync + 'static {
     /// The epoch and what the log holds now.
     fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>>;
 
+    /// The last number that [`Log::trim`] would drop now if it were told `through`; less than `first` if nothing would go.
+    fn trimmable(&self, through: u64) -> u64;
+
     /// Allows the log to drop everything up to and including `through`.
     fn trim(&self, through: u64) -> BoxFuture<'_, ()>;
 
@@ -120,6 +123,8 @@ pub struct LogState {
 pub enum Durability {
     /// Nothing: it lives as long as the process.
     Process,
+    /// A crash of the process and, as far as the disk honours fsync, of the machine.
+    Disk,
 }
 
 impl Durability {
@@ -128,6 +133,9 @@ impl Durability {
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Process => "in memory: what was accepted lives as long as this process",
+            Self::Disk => {
+                "on disk: what was accepted survives a crash of this process and, if the disk honours fsync, of the machine"
+            }
         }
     }
 }

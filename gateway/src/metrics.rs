@@ -13,7 +13,7 @@ use prometheus::{
 
 pub use labels::{Direction, Label, OpenResult, SendResult, Stage, Target, Transport};
 
-use crate::domain::{DropReason, Priority};
+use crate::domain::{DropReason, Outcome, Priority};
 use crate::protocol::{CloseCode, Initiator};
 
 /// Edges for latencies, in seconds; 0.25 is the edge of the objective.
@@ -104,15 +104,23 @@ declare! {
     mailbox_enqueued: PerLabel<Priority, IntCounter> = |registry, help| {
         counters(registry, "gateway_mailbox_enqueued_total", help, "priority")
     };
-    /// Notifications dropped, one for each recipient and exactly once: evicted by overflow or rejected by a full mailbox. Nothing is acked yet, so what was pushed long ago counts too when it is evicted.
+    /// Notifications dropped, one for each recipient and exactly once: evicted by overflow or rejected by a full mailbox; counted from the oldest entry in the log.
     mailbox_dropped: PerLabel<DropReason, IntCounter> = |registry, help| {
         counters(registry, "gateway_mailbox_dropped_total", help, "reason")
     };
-    /// Notifications whose time to live passed while they waited, one for each recipient.
+    /// Notifications whose time to live passed while they waited, one for each recipient; counted from the oldest entry in the log.
     mailbox_expired: IntCounter = |registry, help| counter(registry, "gateway_mailbox_expired_total", help);
-    /// Notifications waiting in mailboxes.
+    /// Notifications that came to mailboxes, one for each recipient, refused ones included; counted from the oldest entry in the log, and equal to those pending plus all of `gateway_ledger_final_total`.
+    ledger_accepted: IntCounter = |registry, help| counter(registry, "gateway_ledger_accepted_total", help);
+    /// Notifications that became final, one for each recipient and exactly once, by outcome; counted from the oldest entry in the log.
+    ledger_final: PerLabel<Outcome, IntCounter> = |registry, help| {
+        counters(registry, "gateway_ledger_final_total", help, "outcome")
+    };
+    /// By how much accepted notifications differ from those pending, counted by walking the mailboxes, plus those final. Anything but 0 is a bug of the gateway.
+    ledger_imbalance: IntGauge = |registry, help| gauge(registry, "gateway_ledger_imbalance", help);
+    /// Notifications pending in mailboxes: accepted, and neither acked nor final in another way.
     mailbox_depth: IntGauge = |registry, help| gauge(registry, "gateway_mailbox_depth", help);
-    /// Bytes of the frames waiting in mailboxes.
+    /// Bytes of the frames pending in mailboxes.
     mailbox_bytes: IntGauge = |registry, help| gauge(registry, "gateway_mailbox_bytes", help);
     /// The fullest mailbox since the last scrape, as a share of its bound.
     mailbox_high_watermark: prometheus::Gauge = |registry, help| {
@@ -125,7 +133,11 @@ declare! {
     };
     /// Users with at least one session.
     users: IntGauge = |registry, help| gauge(registry, "gateway_users", help);
-    /// Users the registry remembers: online, or with something waiting.
+    /// Topics with at least one subscriber.
+    topics: IntGauge = |registry, help| gauge(registry, "gateway_topics", help);
+    /// Subscriptions of users to topics.
+    memberships: IntGauge = |registry, help| gauge(registry, "gateway_topic_memberships", help);
+    /// Users the registry remembers: online, with something pending, or with a history of acked notifications.
     known_users: IntGauge = |registry, help| gauge(registry, "gateway_known_users", help);
     /// Attempts to open a session, by result.
     sessions_opened: PerLabel<OpenResult, IntCounter> = |registry, help| {
@@ -172,6 +184,8 @@ declare! {
     };
     /// Entries in the log.
     log_entries: IntGauge = |registry, help| gauge(registry, "gateway_log_entries", help);
+    /// Bytes of memory or disk that the log takes.
+    log_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_bytes", help);
     /// Connections accepted by the public listener and still open.
     connections: IntGauge = |registry, help| gauge(registry, "gateway_connections", help);
     /// Failed attempts to accept a connection, out of file descriptors for example; each one pauses accepting.
@@ -202,6 +216,22 @@ impl Metrics {
         let process = prometheus::process_collector::ProcessCollector::for_self();
         // A second registration in the same process would only repeat the same numbers.
         let _ = self.registry.register(Box::new(process));
+    }
+
+    /// Brings the ledger's counters up to what was read from the mailboxes.
+    pub fn set_ledger(&self, accepted: u64, ended: impl Iterator<Item = (Outcome, u64)>, imbalance: u64) {
+        let raise = |counter: &IntCounter, total: u64| counter.inc_by(total.saturating_sub(counter.get()));
+        raise(&self.ledger_accepted, accepted);
+        for (outcome, total) in ended {
+            raise(self.ledger_final.of(outcome), total);
+            if let Some(reason) = outcome.drop_reason() {
+                raise(self.mailbox_dropped.of(reason), total);
+            }
+            if outcome == Outcome::Expired {
+                raise(&self.mailbox_expired, total);
+            }
+        }
+        self.ledger_imbalance.set(i64::try_from(imbalance).unwrap_or(i64::MAX));
     }
 
     /// Counts one offered notification.

@@ -4,20 +4,23 @@
 //! it is released. The registry knows neither the log nor sockets: what arrives is a number and a size, what a session gets
 //! is a list of numbers.
 
+mod forgotten;
+mod ledger;
 pub mod mailbox;
 pub mod session;
 mod shard;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use smallvec::SmallVec;
 
 pub use crate::domain::OverflowPolicy;
-pub use mailbox::{Arrival, Bounds, Cursor, Item, PullLimits};
+pub use ledger::Ledger;
+pub use mailbox::{Arrival, Bounds, Cursor, Effects, Final, Floors, Item, Mailbox, PullLimits, Put, Readers};
 pub use session::{SessionHandle, SessionId};
-use shard::{Shard, Stored};
+use shard::Shard;
 
 /// How many shards the registry has. A power of two: the top bits of a user's hash pick one.
 pub const SHARDS: usize = 64;
@@ -26,8 +29,8 @@ pub const SHARDS: usize = 64;
 pub struct Registry {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
-    /// No notification is due before; `u64::MAX` if none waits. Written by the applying thread only.
-    next_due_ms: AtomicU64,
+    /// No notification is due before, in seconds; `u32::MAX` if none waits. Written by the applying thread only.
+    next_due_s: AtomicU32,
 }
 
 /// Names a user's place, so that a session hashes the name once and not at every pull.
@@ -37,6 +40,14 @@ pub struct UserKey {
     user: Arc<str>,
 }
 
+impl UserKey {
+    /// The user's name.
+    #[must_use]
+    pub fn user(&self) -> &Arc<str> {
+        &self.user
+    }
+}
+
 /// What one notification did to the mailboxes of its recipients.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
@@ -44,15 +55,15 @@ pub struct Delivered {
     pub accepted: u32,
     /// Recipients with a session on this node.
     pub online: u32,
-    /// Notifications that overflow pushed out to make room, the newcomer included.
-    pub overflowed: u32,
-    /// Recipients whose full mailbox refused it.
-    pub rejected: Vec<Box<str>>,
+    /// Recipients whose full mailbox refused it, by their index.
+    pub rejected: Vec<u32>,
 }
 
-/// Scratch space that the applying thread keeps between notifications.
+/// Scratch space that the applying thread keeps between entries, and what the last one did.
 #[derive(Default)]
-pub struct DeliverScratch {
+pub struct Scratch {
+    /// What became final.
+    pub effects: Effects,
     by_shard: Vec<(u64, u32)>,
     woken: Vec<Arc<SessionHandle>>,
 }
@@ -60,8 +71,10 @@ pub struct DeliverScratch {
 /// Where a session wants to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartAt {
-    /// In front of everything that is retained.
+    /// In front of everything that is held, acked or not.
     Start,
+    /// Behind the last number below which everything is final.
+    Acked,
     /// With the next notification.
     Now,
     /// Behind this number.
@@ -84,29 +97,35 @@ pub struct Attached {
 pub struct UserSummary {
     /// Open sessions.
     pub sessions: u32,
-    /// Notifications waiting in the mailbox.
+    /// Notifications that wait for their ack.
     pub pending: u32,
     /// Their frames' size in bytes.
     pub pending_bytes: u64,
     /// The number of the last notification that came to the mailbox, 0 if none is remembered.
     pub last: u64,
+    /// The last number below which everything is final.
+    pub acked: u64,
 }
 
-/// Sums over all shards, taken when metrics are scraped.
+/// Sums over all shards, taken when metrics are scraped by walking every mailbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RegistryStats {
-    /// Users the registry knows: those with something retained or a session.
+    /// Users the registry knows: those with something held or a session.
     pub known_users: u64,
     /// Users with at least one session.
     pub online_users: u64,
     /// Open sessions.
     pub sessions: u64,
-    /// Notifications waiting, counted by walking nothing: each shard keeps its own sum.
+    /// Notifications that wait for their ack.
     pub pending: u64,
     /// Bytes of their frames.
     pub pending_bytes: u64,
-    /// The most notifications any one mailbox held since the last call.
+    /// The most notifications any one mailbox held pending since the last call.
     pub high_watermark: u64,
+    /// The books.
+    pub ledger: Ledger,
+    /// By how much books and mailboxes differ, summed over the shards without signs; must be 0.
+    pub imbalance: u64,
 }
 
 impl Default for Registry {
@@ -120,7 +139,7 @@ impl Registry {
     #[must_use]
     pub fn new() -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect();
-        Self { shards, hasher: RandomState::new(), next_due_ms: AtomicU64::new(u64::MAX) }
+        Self { shards, hasher: RandomState::new(), next_due_s: AtomicU32::new(u32::MAX) }
     }
 
     /// The user's place.
@@ -137,7 +156,7 @@ impl Registry {
         recipients: impl Iterator<Item = &'a str>,
         arrival: &Arrival,
         bounds: &Bounds,
-        scratch: &mut DeliverScratch,
+        scratch: &mut Scratch,
     ) -> Delivered {
         let mut delivered = Delivered::default();
         let names: SmallVec<[&str; 4]> = recipients.collect();
@@ -146,56 +165,84 @@ impl Registry {
             [user] => {
                 let hash = self.hash(user);
                 let mut shard = self.lock_shard(hash);
-                put(&mut shard, hash, user, arrival, bounds, &mut delivered, &mut scratch.woken);
+                put(&mut shard, (hash, user), arrival, 0, bounds, &mut delivered, scratch);
             }
             names => {
-                scratch.by_shard.clear();
-                let hashed = names.iter().zip(0..).map(|(user, index)| (self.hash(user), index));
-                scratch.by_shard.extend(hashed);
-                scratch.by_shard.sort_unstable_by_key(|(hash, _)| shard_index(*hash));
-                for group in
-                    scratch.by_shard.chunk_by(|left, right| shard_index(left.0) == shard_index(right.0))
-                {
+                let mut by_shard = std::mem::take(&mut scratch.by_shard);
+                by_shard.clear();
+                by_shard.extend(names.iter().zip(0..).map(|(user, index)| (self.hash(user), index)));
+                by_shard.sort_unstable_by_key(|(hash, _)| shard_index(*hash));
+                for group in by_shard.chunk_by(|left, right| shard_index(left.0) == shard_index(right.0)) {
                     let mut shard = self.lock_shard(group[0].0);
                     shard.warm(group.iter().map(|(hash, _)| *hash));
                     for (hash, index) in group {
                         let user = names[*index as usize];
-                        put(&mut shard, *hash, user, arrival, bounds, &mut delivered, &mut scratch.woken);
+                        put(&mut shard, (*hash, user), arrival, *index, bounds, &mut delivered, scratch);
                     }
                 }
+                scratch.by_shard = by_shard;
+                delivered.rejected.sort_unstable();
             }
         }
-        if delivered.accepted > 0 && arrival.expires_at_ms < self.next_due_ms.load(Ordering::Relaxed) {
-            self.next_due_ms.store(arrival.expires_at_ms, Ordering::Relaxed);
+        if delivered.accepted > 0 && arrival.expires_at_s < self.next_due_s.load(Ordering::Relaxed) {
+            self.next_due_s.store(arrival.expires_at_s, Ordering::Relaxed);
         }
-        for session in scratch.woken.drain(..) {
-            session.wake();
-        }
+        wake(&mut scratch.woken);
         delivered
     }
 
-    /// Removes what is due at `log_time_ms` and returns how many notifications expired.
-    pub fn expire(&self, log_time_ms: u64) -> u64 {
-        let mut expired = 0;
-        let mut next_due_ms = u64::MAX;
+    /// Removes what is due at this log time.
+    pub fn expire(&self, log_time_s: u32, scratch: &mut Scratch) {
+        let mut next_due_s = u32::MAX;
         for shard in &self.shards {
             let mut shard = lock(shard);
-            expired += shard.expire(log_time_ms);
-            next_due_ms = next_due_ms.min(shard.next_due_ms().unwrap_or(u64::MAX));
+            shard.expire(log_time_s, &mut scratch.effects);
+            next_due_s = next_due_s.min(shard.next_due_s().unwrap_or(u32::MAX));
         }
-        self.next_due_ms.store(next_due_ms, Ordering::Relaxed);
-        expired
+        self.next_due_s.store(next_due_s, Ordering::Relaxed);
     }
 
-    /// Drops everything up to `through` from every mailbox as overflow and returns how many notifications that were.
-    pub fn give_up(&self, through: u64) -> u64 {
-        self.shards.iter().map(|shard| lock(shard).give_up(through)).sum()
+    /// Acks what the user has pending in `(after, until]`.
+    pub fn ack(&self, user: &str, after: u64, until: u64, bounds: &Bounds, scratch: &mut Scratch) {
+        self.change(user, scratch, |mailbox, readers, effects| {
+            mailbox.ack(after, until, bounds, readers, effects);
+        });
     }
 
-    /// Before this log time nothing is due; may be earlier than what is due first. `None` if nothing can be due.
+    /// Withdraws one notification from the user, if it is still pending.
+    pub fn withdraw(&self, user: &str, number: u64, scratch: &mut Scratch) {
+        self.change(user, scratch, |mailbox, _, effects| mailbox.withdraw(number, effects));
+    }
+
+    /// Withdraws everything from the user.
+    pub fn forget(&self, user: &str, scratch: &mut Scratch) {
+        self.change(user, scratch, |mailbox, _, effects| mailbox.forget(effects));
+    }
+
+    /// Drops everything up to `through` from every mailbox; what was pending counts as overflow.
+    pub fn give_up(&self, through: u64, scratch: &mut Scratch) {
+        for shard in &self.shards {
+            lock(shard).give_up(through, &mut scratch.effects);
+        }
+    }
+
+    /// What was missing in a part of the log that this node never saw.
+    pub fn raise_floors(&self, floors: &Floors) {
+        for shard in &self.shards {
+            lock(shard).raise_floors(floors);
+        }
+    }
+
+    /// A bound on the last number up to `through` that any mailbox lost to overflow.
     #[must_use]
-    pub fn next_due_ms(&self) -> Option<u64> {
-        Some(self.next_due_ms.load(Ordering::Relaxed)).filter(|due_ms| *due_ms != u64::MAX)
+    pub fn loss_up_to(&self, through: u64) -> u64 {
+        self.shards.iter().map(|shard| lock(shard).loss_up_to(through)).max().unwrap_or(0)
+    }
+
+    /// Before this log time, in seconds, nothing is due; may be earlier than what is due first. `None` if nothing can be.
+    #[must_use]
+    pub fn next_due_s(&self) -> Option<u32> {
+        Some(self.next_due_s.load(Ordering::Relaxed)).filter(|due_s| *due_s != u32::MAX)
     }
 
     /// Registers a session and fixes where it starts: no notification falls between this call and its first pull.
@@ -210,7 +257,14 @@ impl Registry {
         applied: u64,
         max_sessions_per_user: usize,
     ) -> Attached {
-        self.lock_shard(key.hash).attach(key.hash, &key.user, session, start, applied, max_sessions_per_user)
+        let user = (key.hash, &key.user);
+        self.lock_shard(key.hash).attach(user, session, start, applied, max_sessions_per_user)
+    }
+
+    /// Where a reader starts that reads once and registers nothing, and the mailbox's head.
+    #[must_use]
+    pub fn cursor(&self, key: &UserKey, start: StartAt, applied: u64) -> (Cursor, u64) {
+        self.lock_shard(key.hash).cursor((key.hash, &key.user), start, applied)
     }
 
     /// Removes exactly this session: one that is no longer registered, and its successor, stay untouched.
@@ -233,11 +287,11 @@ impl Registry {
         self.lock_shard(key.hash).pull(key.hash, &key.user, cursor, limits, items)
     }
 
-    /// What is known of a user.
+    /// What is known of a user; `applied` is the node's fully applied number.
     #[must_use]
-    pub fn summary(&self, user: &str) -> UserSummary {
+    pub fn summary(&self, user: &str, applied: u64) -> UserSummary {
         let hash = self.hash(user);
-        self.lock_shard(hash).summary(hash, user)
+        self.lock_shard(hash).summary(hash, user, applied)
     }
 
     /// The user's sessions.
@@ -253,7 +307,15 @@ impl Registry {
         self.shards.iter().flat_map(|shard| lock(shard).all_sessions()).collect()
     }
 
-    /// Sums for the metrics; resets the high-water mark.
+    /// Wakes every session and returns how many users have one.
+    pub fn wake_all(&self) -> u64 {
+        let mut woken = Vec::new();
+        let online = self.shards.iter().map(|shard| lock(shard).wake_all(&mut woken)).sum();
+        wake(&mut woken);
+        online
+    }
+
+    /// Sums for the metrics; resets the high-water mark. Each shard is looked at in one moment, all of them are not.
     #[must_use]
     pub fn stats(&self) -> RegistryStats {
         self.shards.iter().fold(RegistryStats::default(), |sum, shard| {
@@ -265,14 +327,35 @@ impl Registry {
                 pending: sum.pending + part.pending,
                 pending_bytes: sum.pending_bytes + part.pending_bytes,
                 high_watermark: sum.high_watermark.max(part.high_watermark),
+                ledger: sum.ledger.merged(&part.ledger),
+                imbalance: sum.imbalance + part.imbalance,
             }
         })
     }
 
-    /// The lowest number any mailbox still refers to; `None` if nothing waits. Walks every mailbox's first slot.
+    /// The lowest number any mailbox still refers to; `None` if nothing is held. Walks every mailbox's first slot.
     #[must_use]
-    pub fn oldest_pending(&self) -> Option<u64> {
-        self.shards.iter().filter_map(|shard| lock(shard).oldest_pending()).min()
+    pub fn oldest_held(&self) -> Option<u64> {
+        self.shards.iter().filter_map(|shard| lock(shard).oldest_held()).min()
+    }
+
+    /// Every user with something held, by name, each with a description of it: equal for equal states.
+    #[must_use]
+    pub fn describe(&self) -> Vec<(Arc<str>, Vec<u8>)> {
+        let mut users: Vec<_> =
+            self.shards.iter().flat_map(|shard| lock(shard).describe().collect::<Vec<_>>()).collect();
+        users.sort_unstable();
+        users
+    }
+
+    fn change(
+        &self,
+        user: &str,
+        scratch: &mut Scratch,
+        change: impl FnOnce(&mut Mailbox, Readers, &mut Effects),
+    ) {
+        let hash = self.hash(user);
+        self.lock_shard(hash).change((hash, user), &mut scratch.effects, change);
     }
 
     fn hash(&self, user: &str) -> u64 {
@@ -293,23 +376,28 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().expect("no code panics while it holds a shard")
 }
 
+fn wake(woken: &mut Vec<Arc<SessionHandle>>) {
+    for session in woken.drain(..) {
+        session.wake();
+    }
+}
+
 fn put(
     shard: &mut Shard,
-    hash: u64,
-    user: &str,
+    user: (u64, &str),
     arrival: &Arrival,
+    recipient: u32,
     bounds: &Bounds,
     delivered: &mut Delivered,
-    woken: &mut Vec<Arc<SessionHandle>>,
+    scratch: &mut Scratch,
 ) {
-    let before = woken.len();
-    match shard.put(hash, user, arrival, bounds, woken) {
-        Stored::Accepted { overflowed } => {
+    let before = scratch.woken.len();
+    match shard.put(user, arrival, recipient, bounds, &mut scratch.effects, &mut scratch.woken) {
+        Put::Kept | Put::Dropped => {
             delivered.accepted += 1;
-            delivered.overflowed += overflowed;
-            delivered.online += u32::from(woken.len() > before);
+            delivered.online += u32::from(scratch.woken.len() > before);
         }
-        Stored::Rejected => delivered.rejected.push(user.into()),
+        Put::Rejected => delivered.rejected.push(recipient),
     }
 }
 

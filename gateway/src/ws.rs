@@ -23,9 +23,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::auth::OriginPolicy;
 use crate::delivery::{After, Delivery, SubscribeError};
 use crate::domain::UserId;
-use crate::edge::{AfterParam, Problem, UserParam};
+use crate::edge::{AckMode, AckParam, AfterParam, Problem, UserParam};
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{Metrics, OpenResult};
+use crate::metrics::{Metrics, OpenResult, Transport};
 use crate::protocol::{CloseCode, SUBPROTOCOL};
 use connection::{Connection, End};
 
@@ -144,14 +144,28 @@ impl SocketApi {
         request: &Request,
         /// Whose mailbox; percent-encoded.
         user: Path<UserParam>,
-        /// Where to start: a position from a frame, `start` (everything retained) or `now` (nothing old). Without it the
-        /// session starts with everything that waits.
+        /// Where to start: a position from a frame, `start` (everything that is kept, acked or not) or `now` (nothing old).
+        /// Without it the session starts with everything that is not acked.
         after: Query<Option<AfterParam>>,
+        /// Who acks: `auto` (the default), by the client's WebSocket library answering pings, or `client`, by `ack` frames.
+        ack: Query<Option<AckParam>>,
     ) -> UpgradeResponse {
-        let (result, response) = self.upgrade(request, &user.0.0, after.0.map(|after| after.0));
+        let wish = Wish {
+            user: user.0.0,
+            after: after.0.map_or(After::Acked, |after| after.0),
+            acks: ack.0.map_or(AckMode::Auto, |ack| ack.0),
+        };
+        let (result, response) = self.upgrade(request, wish);
         self.0.metrics.sessions_opened.of(result).inc();
         response
     }
+}
+
+/// What a client asks for.
+struct Wish {
+    user: UserId,
+    after: After,
+    acks: AckMode,
 }
 
 /// Why a socket is refused, for both kinds of clients.
@@ -162,12 +176,7 @@ struct Refusal {
 }
 
 impl SocketApi {
-    fn upgrade(
-        &self,
-        request: &Request,
-        user: &UserId,
-        after: Option<After>,
-    ) -> (OpenResult, UpgradeResponse) {
+    fn upgrade(&self, request: &Request, wish: Wish) -> (OpenResult, UpgradeResponse) {
         let handshake = match Handshake::read(request) {
             Ok(handshake) => handshake,
             Err(response) => return (OpenResult::BadRequest, *response),
@@ -187,7 +196,7 @@ impl SocketApi {
         let sockets = Arc::clone(&self.0);
         let result = refusal.as_ref().map_or(OpenResult::Accepted, |refusal| refusal.result);
         match refusal {
-            None => self.0.lifecycle.spawn(serve(sockets, upgrade, user.clone(), after)),
+            None => self.0.lifecycle.spawn(serve(sockets, upgrade, wish)),
             Some(refusal) => self.0.lifecycle.spawn(refuse(sockets, upgrade, refusal.code)),
         }
         (result, handshake.accept())
@@ -296,10 +305,10 @@ fn upgrade_required(detail: &str) -> UpgradeResponse {
 }
 
 /// Waits for the socket, then serves it in a task of its own: what the upgrade needed is freed.
-async fn serve(sockets: Arc<Sockets>, upgrade: OnUpgrade, user: UserId, after: Option<After>) {
+async fn serve(sockets: Arc<Sockets>, upgrade: OnUpgrade, wish: Wish) {
     let Ok(stream) = upgrade.await else { return };
     let lifecycle = sockets.lifecycle.clone();
-    lifecycle.spawn(session(sockets, stream, user, after));
+    lifecycle.spawn(session(sockets, stream, wish));
 }
 
 /// A session from attach to goodbye. What its future holds, every idle socket pays for: rare parts are boxed.
@@ -307,17 +316,12 @@ async fn serve(sockets: Arc<Sockets>, upgrade: OnUpgrade, user: UserId, after: O
     clippy::manual_async_fn,
     reason = "the arguments of an `async fn` would be held twice, by every idle socket"
 )]
-fn session(
-    sockets: Arc<Sockets>,
-    stream: Upgraded,
-    user: UserId,
-    after: Option<After>,
-) -> impl Future<Output = ()> + Send {
+fn session(sockets: Arc<Sockets>, stream: Upgraded, wish: Wish) -> impl Future<Output = ()> + Send {
     async move {
         let started = Instant::now();
-        let end = match Box::pin(begin(&sockets, stream, &user, after)).await {
+        let end = match Box::pin(begin(&sockets, stream, &wish)).await {
             Ok(mut connection) => {
-                let end = connection.serve(user.as_str()).await;
+                let end = connection.serve(wish.user.as_str()).await;
                 Box::pin(connection.finish(end)).await;
                 end
             }
@@ -326,24 +330,19 @@ fn session(
         let (code, initiator) = end.labels();
         sockets.metrics.count_close(code, initiator);
         sockets.metrics.session_duration.observe(started.elapsed().as_secs_f64());
-        tracing::debug!(user = user.as_str(), ?end, "a session ended");
+        tracing::debug!(user = wish.user.as_str(), ?end, "a session ended");
     }
 }
 
 /// Attaches to the mailbox; a socket for which that fails is told so and ends.
-async fn begin<'a>(
-    sockets: &'a Sockets,
-    stream: Upgraded,
-    user: &UserId,
-    after: Option<After>,
-) -> Result<Box<Connection<'a>>, End> {
-    match sockets.delivery.subscribe(user, after.unwrap_or(After::Start)).await {
+async fn begin<'a>(sockets: &'a Sockets, stream: Upgraded, wish: &Wish) -> Result<Box<Connection<'a>>, End> {
+    match sockets.delivery.subscribe(&wish.user, wish.after, Transport::WebSocket).await {
         Ok(subscription) => {
             // Stopping closes every session it finds; this one may have come a moment too late to be found.
             if sockets.lifecycle.is_stopping() {
                 subscription.handle().close(CloseCode::Drain);
             }
-            Ok(Box::new(Connection::new(stream, subscription, sockets)))
+            Ok(Box::new(Connection::new(stream, subscription, wish.acks, sockets)))
         }
         Err(error) => {
             let code = match error {
@@ -368,7 +367,7 @@ mod tests {
 
     #[test]
     fn the_future_of_a_session_stays_small() {
-        fn size<F: Future>(_: impl Fn(Arc<Sockets>, Upgraded, UserId, Option<After>) -> F) -> usize {
+        fn size<F: Future>(_: impl Fn(Arc<Sockets>, Upgraded, Wish) -> F) -> usize {
             size_of::<F>()
         }
         let bytes = size(session) + size_of::<Connection<'static>>();

@@ -96,7 +96,10 @@ impl FromSetting for LogStore {
     fn from_setting(text: &str) -> Result<Self, String> {
         match text {
             "memory" => Ok(Self::Memory),
-            _ => Err("expected memory".to_owned()),
+            _ => match text.strip_prefix("disk:") {
+                Some(directory) if !directory.is_empty() => Ok(Self::Disk(directory.into())),
+                _ => Err("expected disk:DIRECTORY, for example disk:./data, or memory".to_owned()),
+            },
         }
     }
 }

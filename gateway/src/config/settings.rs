@@ -51,15 +51,33 @@ pub const SETTINGS: &[Setting] = &[
          auto: the limit of open files minus 256.",
     ),
     setting("ops.listen", "127.0.0.1:9464", "Address of the operator's listener: metrics and health."),
-    setting("log.store", "memory", "Where accepted notifications are kept: memory."),
+    setting(
+        "log.store",
+        "memory",
+        "Where accepted notifications are kept: disk:DIRECTORY, or memory (until the process ends).",
+    ),
     setting(
         "log.memory_max_bytes",
         "1GiB",
         "The most a log in memory holds. At three quarters the oldest third is given up: what still waits in it is \
          dropped as overflow and announced as a gap.",
     ),
-    setting("mailbox.max_notifications", "1000", "Notifications that may wait for one user."),
-    setting("mailbox.max_bytes", "1MiB", "Bytes of frames that may wait for one user."),
+    setting(
+        "log.disk_reserve",
+        "256MiB",
+        "Free space on the disk below which no notification is accepted (503): sockets stay up, and it recovers by itself.",
+    ),
+    setting(
+        "mailbox.max_notifications",
+        "1000",
+        "Notifications one mailbox holds, pending ones and the history of acked ones together.",
+    ),
+    setting("mailbox.max_bytes", "1MiB", "Bytes of frames one mailbox holds."),
+    setting(
+        "mailbox.history",
+        "100",
+        "Acked notifications that stay readable for a user's other devices; the first to go when a mailbox is full.",
+    ),
     setting(
         "mailbox.overflow",
         "drop-oldest",
@@ -72,6 +90,20 @@ pub const SETTINGS: &[Setting] = &[
         "How long a notification waits for its recipient if the sender does not say.",
     ),
     setting("notification.max_ttl", "7d", "The longest time to live a sender may ask for."),
+    setting("idempotency.window", "24h", "How long an Idempotency-Key is remembered."),
+    setting("idempotency.max_keys", "1000000", "Idempotency-Keys that are remembered; the oldest go first."),
+    setting(
+        "outcomes.retention",
+        "1h",
+        "How long the outcome of a notification can be asked for once it is final for every recipient.",
+    ),
+    setting(
+        "outcomes.max_recipients",
+        "2000000",
+        "Recipients whose outcomes are remembered: a notification with so many recipients after it is forgotten.",
+    ),
+    setting("topics.max_subscribers", "100000", "Users who may subscribe to one topic."),
+    setting("topics.max_per_user", "1000", "Topics one user may subscribe to."),
     setting("send.max_recipients", "10000", "Users one notification may name."),
     setting("send.max_batch", "1000", "Notifications one batch request may carry."),
     setting(

@@ -1,175 +1,305 @@
-//! The state machine's door: the one place where entries become mailboxes.
+//! The state machine's door: the one place where entries become state.
 //!
-//! One task applies the log's entries in order. What it does depends on the entries alone: log time comes from their
-//! timestamps, bounds from settings entries; no clock is read and nothing is encoded. *Applied* moves only once every shard
-//! has the entry, and only then does the sender get its 202.
+//! What applying an entry does depends on the entries alone: log time comes from their timestamps, bounds and windows from
+//! settings entries; no clock is read and nothing is encoded.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
-use super::publish::Receipt;
-use super::{Frame, Shared};
-use crate::domain::{DropReason, Priority};
-use crate::lifecycle::Lifecycle;
-use crate::log::entry::{self, DecodeError, Entry, Publish};
-use crate::log::{LogEntry, Tail};
-use crate::metrics::Stage;
-use crate::registry::{Arrival, Bounds, DeliverScratch, Registry};
+use super::idempotency::First;
+use super::state::{State, seconds};
+use super::topics::{Joined, Members};
+use crate::domain::{IdempotencyKey, NotificationId, RemovalReason};
+use crate::log::entry::{Entry, Floor, Membership, Names, Publish, Recipients, Settings, Withdraw};
+use crate::registry::{Arrival, Bounds, Delivered, Floors, OverflowPolicy, Scratch};
 
-/// Bytes of entries applied before others get a turn: some 10,000 recipients.
-const YIELD_AFTER_BYTES: usize = 128 * 1024;
+/// How long a notification with a time to live of 0 may wait for the acks of the sessions that got it, in seconds.
+const VOLATILE_SECONDS: u32 = 5;
 
-/// Applies entries to a registry.
+/// Applies entries to a state.
+#[derive(Default)]
 pub struct StateMachine {
-    log_time_ms: u64,
-    bounds: Bounds,
-    scratch: DeliverScratch,
+    /// The first entry this machine applied; what stands before it was never seen.
+    first: Option<u64>,
+    settings: Option<(u64, Settings)>,
+    scratch: Scratch,
 }
 
-/// What an entry did.
+/// What an entry did, as far as a waiting sender is concerned.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// A notification came to its recipients.
-    Published {
-        /// What the sender will be told.
-        applied: Receipt,
-        /// Notifications that overflow pushed out, one for each recipient.
-        overflowed: u32,
-    },
-    /// Old entries were given up: so many notifications overflowed.
-    GaveUp(u64),
+    Published(Receipt),
+    /// The same request was made before: nothing changed.
+    Repeated(First),
+    /// The key was used before with another body: nothing changed.
+    KeyReused,
     /// Nothing that concerns a sender.
     None,
 }
 
-/// What applying one entry did, expiry before it included.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Notifications that were due before the entry.
-    pub expired: u64,
-    /// What the entry itself did.
-    pub effect: Effect,
+/// What apply says about a published entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The notification's name: this one's, or that of the first request with the same key.
+    pub id: NotificationId,
+    /// Its place in the log.
+    pub number: u64,
+    /// Mailboxes that took it.
+    pub recipients: u32,
+    /// Recipients that held a session when it came.
+    pub online: u32,
+    /// Recipients whose full mailbox refused it.
+    pub rejected: Vec<Box<str>>,
+    /// The same request was made before, and nothing changed.
+    pub repeated: bool,
 }
 
 impl StateMachine {
     /// A machine that has applied nothing.
     #[must_use]
-    pub fn new(bounds: Bounds) -> Self {
-        Self { log_time_ms: 0, bounds, scratch: DeliverScratch::default() }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Applies one decoded entry to the registry.
-    pub fn apply(&mut self, registry: &Registry, number: u64, timestamp_ms: u64, entry: &Entry) -> Step {
+    /// Applies one decoded entry. Numbers are dense; the first one may be any.
+    pub fn apply(&mut self, state: &State, number: u64, timestamp_ms: u64, entry: &Entry) -> Effect {
+        self.first.get_or_insert(number);
         // Log time never steps back, whatever the committer's clock does.
-        self.log_time_ms = self.log_time_ms.max(timestamp_ms);
-        let due = registry.next_due_ms().is_some_and(|due_ms| due_ms <= self.log_time_ms);
-        let expired = if due { registry.expire(self.log_time_ms) } else { 0 };
+        let log_time_ms = state.log_time_ms().max(timestamp_ms);
+        state.set_log_time(log_time_ms);
+        let log_time_s = seconds(log_time_ms);
+        if state.registry.next_due_s().is_some_and(|due_s| due_s <= log_time_s) {
+            state.registry.expire(log_time_s, &mut self.scratch);
+        }
+        let mut matters_until_s = 0;
         let effect = match entry {
-            Entry::Publish(publish) => self.publish(registry, number, publish),
-            Entry::Settings(settings) => {
-                self.bounds = Bounds::from(settings);
+            Entry::Publish(publish) => {
+                let (effect, until_s) = self.publish(state, number, log_time_ms, publish);
+                matters_until_s = until_s;
+                effect
+            }
+            Entry::Acks(acks) => {
+                if let Some((_, settings)) = &self.settings {
+                    let bounds = Bounds::from(settings);
+                    for ack in acks {
+                        state.registry.ack(ack.user(), ack.after, ack.until, &bounds, &mut self.scratch);
+                    }
+                }
                 Effect::None
             }
-            Entry::GiveUp { through } => Effect::GaveUp(registry.give_up(*through)),
+            Entry::Withdraw(withdraw) => self.withdraw(state, withdraw),
+            Entry::Subscribe(membership) => self.subscribe(state, number, membership),
+            Entry::Unsubscribe(membership) => Self::unsubscribe(state, number, membership),
+            Entry::ForgetUser { user } => self.forget_user(state, number, user),
+            Entry::Settings(settings) => {
+                if let Some((before, _)) = self.settings.replace((number, settings.clone())) {
+                    state.horizon().depends(before, number - 1);
+                }
+                state.set_settings(number, settings.clone());
+                Effect::None
+            }
+            Entry::GiveUp { through } => {
+                state.registry.give_up(*through, &mut self.scratch);
+                Effect::None
+            }
+            Entry::Floor(floor) => self.floor(state, *floor),
             Entry::Tick => Effect::None,
         };
-        Step { expired, effect }
+        self.settle(state, log_time_s);
+        state.horizon().note(number, log_time_s, matters_until_s);
+        effect
     }
 
-    fn publish(&mut self, registry: &Registry, number: u64, publish: &Publish) -> Effect {
+    /// Books what became final, and forgets what may be forgotten.
+    fn settle(&mut self, state: &State, log_time_s: u32) {
+        let effects = &mut self.scratch.effects;
+        let mut outcomes = state.outcomes();
+        for one in effects.finals.drain(..) {
+            outcomes.finalize(&one, log_time_s);
+        }
+        if let Some((_, settings)) = &self.settings {
+            outcomes.tidy(settings, log_time_s);
+        }
+        drop(outcomes);
+        if !effects.dependencies.is_empty() {
+            let mut horizon = state.horizon();
+            for (earlier, later) in effects.dependencies.drain(..) {
+                horizon.depends(earlier, later);
+            }
+        }
+    }
+
+    /// Returns the effect, and until which log time the entry matters.
+    fn publish(&mut self, state: &State, number: u64, log_time_ms: u64, publish: &Publish) -> (Effect, u32) {
+        let log_time_s = seconds(log_time_ms);
+        // The first entry of every log; without it nothing can be accepted.
+        let Some((_, settings)) = &self.settings else { return (Effect::None, 0) };
+        if publish.recipients == Recipients::Everybody {
+            // Kept for nobody: whoever is connected finds it in the ring of broadcasts.
+            let online = u32::try_from(state.registry.wake_all()).unwrap_or(u32::MAX);
+            return (Effect::Published(Receipt::new(publish.id, number, online, online)), 0);
+        }
+        if let Some(key) = &publish.idempotency
+            && let Some(effect) = repeated(state, number, log_time_s, key)
+        {
+            return (effect, settings.matters_until(log_time_s, log_time_s, true));
+        }
+        let ttl_seconds = publish.ttl_seconds.min(settings.max_ttl_seconds);
+        let volatile = ttl_seconds == 0;
         // Whole seconds: what expires together is looked for once.
-        let expires_at_s = self.log_time_ms.div_ceil(1_000) + u64::from(publish.ttl_seconds);
+        let expires_at_s = seconds(log_time_ms.saturating_add(999)).saturating_add(if volatile {
+            VOLATILE_SECONDS
+        } else {
+            ttl_seconds
+        });
         let arrival = Arrival {
             number,
-            expires_at_ms: expires_at_s * 1_000,
+            expires_at_s,
             bytes: u32::try_from(publish.body.len()).expect("an entry is smaller than 4 GiB"),
             priority: publish.priority,
+            collapse_key: publish.collapse_key.map_or(0, |key| key.short()),
+            volatile,
         };
-        let delivered =
-            registry.deliver(publish.recipients.iter(), &arrival, &self.bounds, &mut self.scratch);
-        let applied = Receipt {
-            number,
-            recipients: delivered.accepted,
-            online: delivered.online,
-            rejected: delivered.rejected,
+        let bounds = Bounds::from(settings);
+        let (delivered, rejected, count, members) = match &publish.recipients {
+            Recipients::Users(names) => {
+                let delivered = state.registry.deliver(names.iter(), &arrival, &bounds, &mut self.scratch);
+                let rejected = rejected_names(names.iter(), &delivered);
+                (delivered, rejected, names.count() as usize, None)
+            }
+            topic => {
+                let members = state.topics().members(topic.topic().unwrap_or_default());
+                let names = members.iter().map(|name| &**name);
+                let delivered = state.registry.deliver(names.clone(), &arrival, &bounds, &mut self.scratch);
+                let rejected = rejected_names(names, &delivered);
+                (delivered, rejected, members.len(), Some(members))
+            }
         };
-        Effect::Published { applied, overflowed: delivered.overflowed }
+        state.outcomes().publish((number, publish.id), count, &delivered.rejected, members, log_time_s);
+        let receipt =
+            Receipt { rejected, ..Receipt::new(publish.id, number, delivered.accepted, delivered.online) };
+        if let Some(key) = &publish.idempotency
+            && !receipt.is_refused()
+        {
+            let first = First {
+                body: key.body,
+                id: publish.id,
+                number,
+                recipients: receipt.recipients,
+                online: receipt.online,
+            };
+            state.idempotency().remember(key.key, first, settings, log_time_s);
+        }
+        let until_s = settings.matters_until(log_time_s, expires_at_s, publish.idempotency.is_some());
+        (Effect::Published(receipt), until_s)
+    }
+
+    fn withdraw(&mut self, state: &State, withdraw: &Withdraw) -> Effect {
+        let mut take_from = |user: &str| state.registry.withdraw(user, withdraw.number, &mut self.scratch);
+        match &withdraw.recipients {
+            Some(names) => names.iter().for_each(&mut take_from),
+            None => {
+                let members: Option<Members> = state.outcomes().members(withdraw.number);
+                members.iter().flat_map(|members| members.iter()).for_each(|user| take_from(user));
+            }
+        }
+        Effect::None
+    }
+
+    fn subscribe(&self, state: &State, number: u64, membership: &Membership) -> Effect {
+        let Some((_, settings)) = &self.settings else { return Effect::None };
+        let mut topics = state.topics();
+        for user in membership.users.iter() {
+            if let Joined::Already(since) = topics.join(membership.topic(), user, number, settings) {
+                state.horizon().depends(since, number - 1);
+            }
+        }
+        Effect::None
+    }
+
+    fn unsubscribe(state: &State, number: u64, membership: &Membership) -> Effect {
+        let mut topics = state.topics();
+        for user in membership.users.iter() {
+            if let Some(since) = topics.leave(membership.topic(), user) {
+                state.horizon().depends(since, number - 1);
+            }
+        }
+        Effect::None
+    }
+
+    fn forget_user(&mut self, state: &State, number: u64, user: &Bytes) -> Effect {
+        let user = Names::text(user);
+        for since in state.topics().leave_all(user) {
+            state.horizon().depends(since, number - 1);
+        }
+        state.registry.forget(user, &mut self.scratch);
+        Effect::None
+    }
+
+    /// What was missing in the part that this machine never saw.
+    fn floor(&self, state: &State, floor: Floor) -> Effect {
+        let unseen = self.first.map_or(0, |first| first - 1);
+        let mut floors = Floors::default();
+        floors.raise(RemovalReason::Expired, floor.through.min(unseen));
+        floors.raise(RemovalReason::Overflow, floor.loss.min(unseen));
+        state.registry.raise_floors(&floors);
+        Effect::None
     }
 }
 
-/// Follows the tail and applies what comes, until it is dropped.
-///
-/// Skipping an entry would be a silent hole: one that cannot be applied halts it, and the gateway is not ready any more. It
-/// returns, and thereby stops the gateway, when the log cannot be followed.
-pub(super) async fn run(shared: Arc<Shared>, mut tail: Box<dyn Tail>, lifecycle: Lifecycle) {
-    let bounds = Bounds { max_count: 1, max_bytes: 0, policy: crate::registry::OverflowPolicy::DropOldest };
-    let mut machine = StateMachine::new(bounds);
-    loop {
-        let entries = match tail.next().await {
-            Ok(entries) => entries,
-            Err(error) => {
-                tracing::error!(%error, "the log cannot be followed any more");
-                return;
-            }
-        };
-        let mut work = 0;
-        for entry in entries {
-            work += entry.payload.len();
-            if let Err(error) = apply_one(&shared, &mut machine, &entry) {
-                tracing::error!(%error, number = entry.number, "an entry cannot be applied; not ready any more");
-                lifecycle.set_not_ready();
-                shared.applied.halt();
-                // Sockets stay up and what is pending stays; only a build that knows the entry can go on.
-                return std::future::pending().await;
-            }
-            if work > YIELD_AFTER_BYTES {
-                work = 0;
-                tokio::task::yield_now().await;
-            }
-        }
-        // Sessions and senders that were woken get their turn before the next batch.
-        tokio::task::yield_now().await;
+impl First {
+    /// What the sender of a repetition is told.
+    pub(super) fn receipt(&self) -> Receipt {
+        Receipt { repeated: true, ..Receipt::new(self.id, self.number, self.recipients, self.online) }
     }
 }
 
-fn apply_one(shared: &Shared, machine: &mut StateMachine, entry: &LogEntry) -> Result<(), DecodeError> {
-    let decoded = entry::decode(&entry.payload)?;
-    let publish = if let Entry::Publish(publish) = &decoded { Some(publish) } else { None };
-    let frame =
-        publish.map(|publish| Frame::of_entry(&publish.body, publish.accepted_at_us, entry.payload.len()));
-    // Before the mailboxes: whoever is woken finds the frame.
-    shared.frames.push(entry.number, frame);
-    let step = machine.apply(&shared.registry, entry.number, entry.timestamp_ms, &decoded);
-    if let Entry::Settings(settings) = &decoded {
-        let mut in_force = shared.settings.lock().expect("no code panics while it holds the settings");
-        *in_force = Some((entry.number, settings.clone()));
+impl Receipt {
+    pub(super) fn new(id: NotificationId, number: u64, recipients: u32, online: u32) -> Self {
+        Self { id, number, recipients, online, rejected: Vec::new(), repeated: false }
     }
-    shared.applied.advance(entry.number);
-    shared.metrics.mailbox_expired.inc_by(step.expired);
-    match step.effect {
-        Effect::Published { applied, overflowed } => {
-            let publish = publish.expect("only a publish entry has this effect");
-            count(shared, publish.priority, &applied, overflowed);
-            if applied.online > 0 {
-                let waited_us = shared.clock.now_us().saturating_sub(publish.accepted_at_us);
-                shared.metrics.push_latency.of(Stage::Queued).observe(waited_us as f64 / 1e6);
-            }
-            shared.waiters.complete(publish.id, applied);
-        }
-        Effect::GaveUp(overflowed) => {
-            shared.metrics.mailbox_dropped.of(DropReason::Overflow).inc_by(overflowed);
-        }
-        Effect::None => {}
+
+    /// Whether every recipient's mailbox refused it.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.recipients == 0 && !self.rejected.is_empty()
     }
-    Ok(())
 }
 
-fn count(shared: &Shared, priority: Priority, applied: &Receipt, overflowed: u32) {
-    let metrics = &shared.metrics;
-    metrics.mailbox_enqueued.of(priority).inc_by(u64::from(applied.recipients));
-    if overflowed > 0 {
-        metrics.mailbox_dropped.of(DropReason::Overflow).inc_by(u64::from(overflowed));
+impl Settings {
+    /// Until when a notification applied at `log_time_s` matters that expires at `expires_at_s`.
+    fn matters_until(&self, log_time_s: u32, expires_at_s: u32, has_key: bool) -> u32 {
+        let outcome = expires_at_s.saturating_add(self.outcome_retention_seconds);
+        let key = log_time_s.saturating_add(self.idempotency_window_seconds);
+        if has_key { outcome.max(key) } else { outcome }
     }
-    if !applied.rejected.is_empty() {
-        metrics.mailbox_dropped.of(DropReason::Rejected).inc_by(applied.rejected.len() as u64);
+}
+
+fn repeated(state: &State, number: u64, log_time_s: u32, key: &IdempotencyKey) -> Option<Effect> {
+    let mut idempotency = state.idempotency();
+    idempotency.tidy(log_time_s);
+    let first = *idempotency.first(&key.key)?;
+    state.horizon().depends(first.number, number);
+    Some(if first.body == key.body { Effect::Repeated(first) } else { Effect::KeyReused })
+}
+
+fn rejected_names<'a>(names: impl Iterator<Item = &'a str> + Clone, delivered: &Delivered) -> Vec<Box<str>> {
+    let mut rejected = delivered.rejected.iter().copied().peekable();
+    let named = (0_u32..).zip(names).filter(|(index, _)| rejected.next_if_eq(index).is_some());
+    if delivered.rejected.is_empty() { Vec::new() } else { named.map(|(_, name)| name.into()).collect() }
+}
+
+impl From<&Settings> for Bounds {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            max_count: settings.mailbox_max_count,
+            max_bytes: settings.mailbox_max_bytes,
+            policy: if settings.reject_on_overflow {
+                OverflowPolicy::Reject
+            } else {
+                OverflowPolicy::DropOldest
+            },
+            history: settings.history,
+        }
     }
 }

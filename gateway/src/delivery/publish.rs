@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::apply::{Effect, Receipt};
 use super::{Delivery, Shared};
 use crate::domain::{Notification, NotificationId, Position};
 use crate::log::entry::{self, EntryTooLarge};
@@ -33,7 +34,7 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the sender is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// The notification's name.
+    /// The notification's name, or that of the first request with the same key.
     pub id: NotificationId,
     /// Its place in the log.
     pub position: Position,
@@ -43,6 +44,8 @@ pub struct Accepted {
     pub online: u32,
     /// Recipients whose full mailbox refused it.
     pub rejected: Vec<Box<str>>,
+    /// The same request was accepted before; this one changed nothing.
+    pub repeated: bool,
 }
 
 /// Why a notification was not accepted.
@@ -62,25 +65,18 @@ pub enum PublishError {
     /// Every recipient's mailbox is full and refuses more.
     #[error("the mailbox of every recipient is full")]
     AllRejected(Vec<Box<str>>),
+    /// The idempotency key was used before, for another notification.
+    #[error("this idempotency key was used before with another body; nothing was sent")]
+    KeyReused,
+    /// A request with this idempotency key is not answered yet.
+    #[error("a request with this idempotency key is not answered yet; try again when it is")]
+    KeyInFlight,
     /// Nothing was appended: the gateway is behind or its log cannot take more. Safe to retry.
     #[error("the gateway cannot take the notification now: {0}")]
     Unavailable(String),
     /// It may have been appended; nobody can tell now.
     #[error("the gateway cannot say whether it kept the notification: {0}")]
     Unknown(String),
-}
-
-/// What apply says about a published entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
-    /// Its place in the log.
-    pub number: u64,
-    /// Mailboxes that took it.
-    pub recipients: u32,
-    /// Recipients that held a session when it came.
-    pub online: u32,
-    /// Recipients whose full mailbox refused it.
-    pub rejected: Vec<Box<str>>,
 }
 
 /// Senders of this node that wait for apply, by the notification's name.
@@ -122,6 +118,7 @@ pub struct Committer {
 /// Entries for the log, in order, and whom to tell.
 struct HandOver {
     payloads: SmallVec<[Bytes; 1]>,
+    housekeeping: bool,
     answer: Answer,
     _room: OwnedSemaphorePermit,
 }
@@ -158,7 +155,14 @@ impl Delivery {
         let mut results = Vec::with_capacity(notifications.len());
         let mut payloads = SmallVec::new();
         let mut ids = SmallVec::new();
+        let mut keys = self.shared.in_flight.hold();
         for notification in notifications {
+            if let Some(key) = &notification.idempotency
+                && !keys.take(key)
+            {
+                results.push(Some(Err(PublishError::KeyInFlight)));
+                continue;
+            }
             match encode(notification, max_bytes) {
                 Ok(payload) => {
                     payloads.push(payload);
@@ -169,9 +173,9 @@ impl Delivery {
             }
         }
         let mut landed = self.fly(payloads, ids).await.into_iter();
-        let accepted = notifications.iter().zip(results).map(|(notification, result)| {
+        let accepted = results.into_iter().map(|result| {
             let landed = result.or_else(|| landed.next()).unwrap_or_else(|| Err(unknown("it stopped")));
-            self.accepted(notification.id, landed?)
+            self.accepted(landed?)
         });
         accepted.collect()
     }
@@ -195,7 +199,8 @@ impl Delivery {
         waiters.insert(&ids, &flight);
         let _places = Waiting { waiters, flight: &flight, ids: &ids };
         let answer = Answer::Flight { ids: ids.clone(), flight: Arc::clone(&flight) };
-        if self.committer.queue.send(HandOver { payloads, answer, _room: room }).is_err() {
+        if self.committer.queue.send(HandOver { payloads, housekeeping: false, answer, _room: room }).is_err()
+        {
             return vec![Err(PublishError::Unavailable("it is stopping".to_owned())); count];
         }
         // Whatever is still missing after this time may or may not land.
@@ -203,16 +208,17 @@ impl Delivery {
         flight.take()
     }
 
-    fn accepted(&self, id: NotificationId, receipt: Receipt) -> Result<Accepted, PublishError> {
-        if receipt.recipients == 0 && !receipt.rejected.is_empty() {
+    fn accepted(&self, receipt: Receipt) -> Result<Accepted, PublishError> {
+        if receipt.is_refused() {
             return Err(PublishError::AllRejected(receipt.rejected));
         }
         Ok(Accepted {
-            id,
+            id: receipt.id,
             position: self.position(receipt.number),
             recipients: receipt.recipients,
             online: receipt.online,
             rejected: receipt.rejected,
+            repeated: receipt.repeated,
         })
     }
 }
@@ -236,14 +242,15 @@ impl Committer {
         (Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIBIBYTES as usize)) }, Queue(waiting))
     }
 
-    /// Appends an entry that no sender waits for and returns its number.
-    pub(super) async fn append(&self, payload: Bytes) -> Result<u64, AppendError> {
+    /// Appends a single entry and returns its number.
+    pub(super) async fn append(&self, entry: NewEntry) -> Result<u64, AppendError> {
+        let NewEntry { payload, housekeeping } = entry;
         let gone = || AppendError::Unavailable("the gateway is stopping".to_owned());
         let payloads = SmallVec::from_buf([payload]);
         let room =
             self.room_for(&payloads).await.map_err(|error| AppendError::Unavailable(error.to_string()))?;
         let (answer, number) = oneshot::channel();
-        let hand_over = HandOver { payloads, answer: Answer::Number(answer), _room: room };
+        let hand_over = HandOver { payloads, housekeeping, answer: Answer::Number(answer), _room: room };
         self.queue.send(hand_over).map_err(|_| gone())?;
         number.await.map_err(|_| gone())?
     }
@@ -275,7 +282,7 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: Queue) {
         let started = Instant::now();
         let mut payloads = Vec::with_capacity(waiting.len());
         for hand_over in &mut waiting {
-            let housekeeping = matches!(hand_over.answer, Answer::Number(_));
+            let housekeeping = hand_over.housekeeping;
             payloads.extend(hand_over.payloads.drain(..).map(|payload| NewEntry { payload, housekeeping }));
         }
         shared.metrics.log_batch.observe(payloads.len() as f64);
@@ -355,11 +362,16 @@ impl Waiters {
         }
     }
 
-    /// Tells the sender on this node, if it still waits.
-    pub(super) fn complete(&self, id: NotificationId, receipt: Receipt) {
-        if let Some(waiter) = self.take(id) {
-            waiter.flight.land(waiter.index, Ok(receipt));
-        }
+    /// Tells the sender of `id` on this node what its entry did, if it still waits.
+    pub(super) fn complete(&self, id: NotificationId, effect: Effect) {
+        let Some(waiter) = self.take(id) else { return };
+        let result = match effect {
+            Effect::Published(receipt) => Ok(receipt),
+            Effect::Repeated(first) => Ok(first.receipt()),
+            Effect::KeyReused => Err(PublishError::KeyReused),
+            Effect::None => Err(PublishError::Unavailable("the log has no settings yet".to_owned())),
+        };
+        waiter.flight.land(waiter.index, result);
     }
 
     #[cfg(test)]
@@ -402,7 +414,9 @@ mod tests {
     #[test]
     fn a_result_that_lands_after_the_request_gave_up_is_ignored() {
         let flight = Flight::new(2);
-        let receipt = Receipt { number: 1, recipients: 1, online: 0, rejected: Vec::new() };
+        let id = NotificationId::from_bytes([1; 16]);
+        let receipt =
+            Receipt { id, number: 1, recipients: 1, online: 0, rejected: Vec::new(), repeated: false };
         flight.land(1, Ok(receipt.clone()));
         let taken = flight.take();
         assert!(matches!(taken[0], Err(PublishError::Unknown(_))), "nobody can tell");

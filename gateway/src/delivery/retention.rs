@@ -1,55 +1,145 @@
 //! What moves log time on when nothing is sent, and what gives the log's space back.
 //!
-//! The log drops only a whole prefix to which no mailbox refers any more. A log that runs short of room asks for more; then
-//! a *give-up* entry tells apply to drop what still waits in the oldest part, counted and announced as overflow.
+//! A log that the state is rebuilt from drops only a prefix that a restart can do without (see [`super::horizon`]); what
+//! still holds, settings and memberships, is appended again in time. A log that dies with the process drops whatever nothing
+//! refers to any more, and one that runs short of room gives up its oldest part: what still waits there overflows.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::state::seconds;
 use super::{Committer, Shared};
-use crate::log::AppendError;
-use crate::log::entry;
+use crate::log::entry::{self, Floor, ack_bytes};
+use crate::log::{AppendError, Durability, LogState, MAX_ENTRY_BYTES, NewEntry};
 
-/// The log is trimmed by at least so many entries at once, unless it is short of room: each trim may have to append the
-/// settings again.
+/// A log in memory is trimmed by at least so many entries at once, unless it is short of room.
 const MIN_TRIMMED_ENTRIES: u64 = 1_024;
+
+/// What still holds is appended again so often, in seconds of log time: the log keeps at most so much more than it needs.
+const REFRESH_SECONDS: u32 = 3_600;
 
 /// Looks after the log once a period until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, committer: Committer, period: Duration) {
+    let mut keeper = Keeper { shared, committer, refreshed: None };
     let mut period = tokio::time::interval(period);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        if let Err(error) = look_after(&shared, &committer).await {
+        if let Err(error) = keeper.look_after().await {
             tracing::warn!(%error, "the log could not be tidied; trying again");
         }
     }
 }
 
-async fn look_after(shared: &Shared, committer: &Committer) -> Result<(), AppendError> {
-    if shared.registry.next_due_ms().is_some_and(|due_ms| due_ms <= shared.clock.now_ms()) {
-        committer.append(entry::encode_tick()).await?;
+struct Keeper {
+    shared: Arc<Shared>,
+    committer: Committer,
+    /// When what still holds was appended the last time, in log time, and the head then.
+    refreshed: Option<(u32, u64)>,
+}
+
+impl Keeper {
+    async fn look_after(&mut self) -> Result<(), AppendError> {
+        let now_s = seconds(self.shared.clock.now_ms());
+        if self.shared.state.registry.next_due_s().is_some_and(|due_s| due_s <= now_s) {
+            self.append(entry::encode_tick()).await?;
+        }
+        let log =
+            self.shared.log.state().await.map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.shared.metrics.log_entries.set(gauge(log.head + 1 - log.first));
+        self.shared.metrics.log_bytes.set(gauge(log.bytes));
+        match self.shared.log.durability() {
+            Durability::Process => self.trim_what_nothing_refers_to(log).await,
+            Durability::Disk => self.trim_what_a_restart_can_do_without(log).await,
+        }
     }
-    let state = shared.log.state().await.map_err(|error| AppendError::Unavailable(error.to_string()))?;
-    shared.metrics.log_entries.set(i64::try_from(state.head + 1 - state.first).unwrap_or(i64::MAX));
-    if let Some(through) = state.short_of_room_until {
-        let number = committer.append(entry::encode_give_up(through)).await?;
-        shared.applied.reached(number).await;
+
+    async fn trim_what_nothing_refers_to(&self, log: LogState) -> Result<(), AppendError> {
+        if let Some(through) = log.short_of_room_until {
+            let number = self.append(entry::encode_give_up(through)).await?;
+            self.shared.applied.reached(number).await;
+        }
+        let state = &self.shared.state;
+        // Read before the walk: a notification applied later has a greater number.
+        let mut through = self.shared.applied.get();
+        if let Some(oldest) = state.registry.oldest_held() {
+            through = through.min(oldest - 1);
+        }
+        // The names behind an outcome stand in its entry; when room is short they have to go.
+        if log.short_of_room_until.is_none()
+            && let Some(oldest) = state.outcomes().oldest()
+        {
+            through = through.min(oldest.saturating_sub(1));
+        }
+        let worth_it = through >= log.first + MIN_TRIMMED_ENTRIES;
+        let needed = log.short_of_room_until.is_some() && through >= log.first;
+        if worth_it || needed {
+            self.shared.log.trim(through).await;
+        }
+        Ok(())
     }
-    // Read before the walk: a notification applied later has a greater number.
-    let applied = shared.applied.get();
-    let unreferenced = shared.registry.oldest_pending().map_or(applied, |oldest| applied.min(oldest - 1));
-    let worth_it = unreferenced >= state.first + MIN_TRIMMED_ENTRIES;
-    let needed = state.short_of_room_until.is_some() && unreferenced >= state.first;
-    if !worth_it && !needed {
-        return Ok(());
+
+    async fn trim_what_a_restart_can_do_without(&mut self, log: LogState) -> Result<(), AppendError> {
+        self.refresh(log.head).await?;
+        let state = &self.shared.state;
+        let log_time_s = seconds(state.log_time_ms());
+        let mut through = state.horizon().droppable(log_time_s);
+        let holding = [state.settings().map(|(number, _)| number), state.topics().oldest()];
+        for number in holding.into_iter().flatten() {
+            through = through.min(number - 1);
+        }
+        let through = self.shared.log.trimmable(through);
+        if through >= log.first {
+            let floor = Floor { through, loss: state.registry.loss_up_to(through) };
+            self.append(entry::encode_floor(floor)).await?;
+            self.shared.log.trim(through).await;
+            state.horizon().dropped(through);
+        }
+        Ok(())
     }
-    if let Some((number, settings)) = shared.settings()
-        && number <= unreferenced
-    {
-        // What still holds must not go with the part of the log that holds it.
-        committer.append(entry::encode_settings(&settings)).await?;
+
+    /// Appends again what still holds, if the last time is long ago and the log has grown since.
+    async fn refresh(&mut self, head: u64) -> Result<(), AppendError> {
+        let log_time_s = seconds(self.shared.state.log_time_ms());
+        let Some((at_s, head_then)) = self.refreshed else {
+            self.refreshed = Some((log_time_s, head));
+            return Ok(());
+        };
+        if log_time_s < at_s.saturating_add(REFRESH_SECONDS) || head == head_then {
+            return Ok(());
+        }
+        // Nobody joins or leaves meanwhile: a membership that just ended must not be renewed.
+        let _unchanged = self.shared.membership_changes.write().await;
+        let number = self.append(entry::encode_tick()).await?;
+        self.shared.applied.reached(number).await;
+        if let Some((number, settings)) = self.shared.state.settings()
+            && number <= head_then
+        {
+            self.append(entry::encode_settings(&settings)).await?;
+        }
+        let memberships = self.shared.state.topics().resting_on(head_then);
+        for (topic, users) in memberships {
+            // An ack takes more than a name: what fits as acks fits as names.
+            let mut users: &[Arc<str>] = &users;
+            while !users.is_empty() {
+                let mut bytes = 2 * ack_bytes(&topic);
+                let fitting = users.iter().take_while(|user| {
+                    bytes += ack_bytes(user);
+                    bytes < MAX_ENTRY_BYTES
+                });
+                let (part, rest) = users.split_at(fitting.count());
+                let names = part.iter().map(|user| &**user);
+                let payload = entry::encode_subscribe(&topic, names).expect("as many as fit");
+                self.append(payload).await?;
+                users = rest;
+            }
+        }
+        self.refreshed = Some((log_time_s, self.shared.applied.get()));
+        Ok(())
     }
-    shared.log.trim(unreferenced).await;
-    Ok(())
+
+    async fn append(&self, payload: bytes::Bytes) -> Result<u64, AppendError> {
+        self.committer.append(NewEntry::housekeeping(payload)).await
+    }
 }

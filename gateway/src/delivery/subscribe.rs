@@ -14,6 +14,7 @@ use super::{Delivery, Frame, Shared};
 use crate::domain::{GapReason, Position, UserId};
 use crate::log::ReadError;
 use crate::log::entry::{self, Entry};
+use crate::metrics::Transport;
 use crate::protocol::CloseCode;
 use crate::registry::{Cursor, Item, PullLimits, SessionHandle, SessionId, StartAt, UserKey};
 
@@ -23,13 +24,19 @@ const PULL_FRAMES: usize = 64;
 /// Bytes of frames a session reads at once.
 const PULL_BYTES: u64 = 16 * 1024;
 
+/// Bytes of frames in a page: one full mailbox.
+const PAGE_BYTES: u64 = 1024 * 1024;
+
 /// How long an attach waits for this node to catch up with a position that the log already has.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a receiver wants to start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum After {
-    /// In front of everything that is retained.
+    /// Behind the user's acked position: with everything that is not acked.
+    #[default]
+    Acked,
+    /// In front of everything that is held, acked or not.
     Start,
     /// With the next notification.
     Now,
@@ -58,14 +65,32 @@ pub struct Subscription {
     head: u64,
     /// A gap that only the attach knows of: the position came from another epoch.
     foreign: Option<Position>,
+    /// How far it has read among the broadcasts.
+    broadcasts: u64,
+    /// Everything up to here is acked by this session.
+    acked: u64,
+    transport: Transport,
     /// Old frames that were read from the log for the next pull; `None` for one that is gone. Nearly always empty.
     loaded: BTreeMap<u64, Option<Frame>>,
+}
+
+/// Where a page ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Behind the last frame of the page: the `after` of the next one.
+    pub position: Position,
+    /// The mailbox's last position.
+    pub head: Position,
+    /// The limit left something behind.
+    pub more: bool,
 }
 
 /// Takes what a subscription reads, in order.
 pub trait FrameSink {
     /// A notification; `live` if it came while the session was attached.
     fn notification(&mut self, number: u64, prev: u64, frame: &Frame, live: bool);
+    /// A notification for everybody who is connected: it has no position.
+    fn broadcast(&mut self, frame: &Frame);
     /// A range that the session does not get.
     fn gap(&mut self, after: Position, until: Position, count: Option<u32>, reason: GapReason);
 }
@@ -87,28 +112,26 @@ impl Delivery {
     ///
     /// # Errors
     /// [`SubscribeError`] when the position cannot be judged yet.
-    pub async fn subscribe(&self, user: &UserId, after: After) -> Result<Subscription, SubscribeError> {
+    pub async fn subscribe(
+        &self,
+        user: &UserId,
+        after: After,
+        transport: Transport,
+    ) -> Result<Subscription, SubscribeError> {
         let shared = &self.shared;
-        let (start, foreign) = match after {
-            After::Start => (StartAt::Start, None),
-            After::Now => (StartAt::Now, None),
-            After::Position(position) => {
-                if self.is_known(position).await? {
-                    (StartAt::After(position.number), None)
-                } else {
-                    (StartAt::Start, Some(position))
-                }
-            }
-        };
+        let (start, foreign) = self.start_at(after).await?;
         let id = SessionId(shared.next_session.fetch_add(1, Ordering::Relaxed));
         let handle = Arc::new(SessionHandle::new(id, shared.clock.now_ms()));
-        let key = shared.registry.key(user.as_str());
+        let registry = &shared.state.registry;
+        let key = registry.key(user.as_str());
+        let broadcasts = shared.broadcasts.head();
         let applied = shared.applied.get();
         let attached =
-            shared.registry.attach(&key, Arc::clone(&handle), start, applied, shared.max_sessions_per_user);
+            registry.attach(&key, Arc::clone(&handle), start, applied, shared.max_sessions_per_user);
         if let Some(displaced) = attached.displaced {
             displaced.close(CloseCode::TooManySessions);
         }
+        shared.metrics.sessions.of(transport).inc();
         Ok(Subscription {
             shared: Arc::clone(shared),
             key,
@@ -117,7 +140,51 @@ impl Delivery {
             start: attached.cursor.number,
             head: attached.head,
             foreign,
+            broadcasts,
+            acked: attached.cursor.number,
+            transport,
             loaded: BTreeMap::new(),
+        })
+    }
+
+    /// Reads a page of a user's mailbox, without a session: what lies behind `after`, at most `limit` notifications.
+    ///
+    /// # Errors
+    /// [`SubscribeError`] when the position cannot be judged yet, or the log cannot be read.
+    pub async fn read(
+        &self,
+        user: &UserId,
+        after: After,
+        limit: usize,
+        sink: &mut impl FrameSink,
+    ) -> Result<Page, SubscribeError> {
+        let shared = &self.shared;
+        let (start, foreign) = self.start_at(after).await?;
+        let key = shared.state.registry.key(user.as_str());
+        let (mut cursor, head) = shared.state.registry.cursor(&key, start, shared.applied.get());
+        let start = cursor.number;
+        let mut items: Vec<Item> = Vec::new();
+        let limits = PullLimits { frames: limit, bytes: PAGE_BYTES };
+        let more = shared.state.registry.pull(&key, &mut cursor, limits, &mut items);
+        let mut frames = Frames { shared, loaded: BTreeMap::new() };
+        let missing = frames.missing(&items);
+        frames.load(missing).await?;
+        frames.hand_over(&items, foreign, start, head, sink);
+        let at = |number| Position::new(shared.epoch, number);
+        Ok(Page { position: at(cursor.number), head: at(head), more })
+    }
+
+    /// Where the registry has to start, and the position of another history, if it is one.
+    async fn start_at(&self, after: After) -> Result<(StartAt, Option<Position>), SubscribeError> {
+        Ok(match after {
+            After::Acked => (StartAt::Acked, None),
+            After::Start => (StartAt::Start, None),
+            After::Now => (StartAt::Now, None),
+            After::Position(position) if self.is_known(position).await? => {
+                (StartAt::After(position.number), None)
+            }
+            // Nobody knows what that client has seen: it gets everything that is not acked.
+            After::Position(position) => (StartAt::Acked, Some(position)),
         })
     }
 
@@ -166,18 +233,40 @@ impl Subscription {
         self.shared.epoch
     }
 
+    /// Everything up to this position was handed over.
+    #[must_use]
+    pub fn read_up_to(&self) -> Position {
+        self.at(self.cursor.number)
+    }
+
+    /// Acks what this session was given up to `position`. Positions of before, of another epoch, and of what it was not
+    /// given yet cover nothing more.
+    pub fn ack(&mut self, position: Position) {
+        let until = position.number.min(self.cursor.number);
+        if position.epoch == self.shared.epoch && until > self.acked {
+            self.shared.acks.gather(self.key.user(), self.acked, until);
+            self.acked = until;
+        }
+    }
+
     /// Hands what lies behind the cursor to `sink`, at most 64 notifications or 16 KiB at once.
     pub fn pull(&mut self, sink: &mut impl FrameSink) -> Pull {
         let mut cursor = self.cursor;
         let mut items: SmallVec<[Item; 4]> = SmallVec::new();
         let limits = PullLimits { frames: PULL_FRAMES, bytes: PULL_BYTES };
-        let more = self.shared.registry.pull(&self.key, &mut cursor, limits, &mut items);
-        let missing = self.hand_over(&items, sink);
+        let more = self.shared.state.registry.pull(&self.key, &mut cursor, limits, &mut items);
+        let frames = Frames { shared: &self.shared, loaded: std::mem::take(&mut self.loaded) };
+        let missing = frames.missing(&items);
         if !missing.is_empty() {
+            self.loaded = frames.loaded;
             return Pull::Missing(missing);
         }
+        frames.hand_over(&items, self.foreign.take(), self.cursor.number, self.head, sink);
+        for frame in self.shared.broadcasts.behind(&mut self.broadcasts) {
+            sink.broadcast(&frame);
+        }
         self.cursor = cursor;
-        self.loaded.clear();
+        self.handle.has_read(cursor.number);
         if more { Pull::More } else { Pull::Drained }
     }
 
@@ -186,6 +275,46 @@ impl Subscription {
     /// # Errors
     /// When the log cannot be read.
     pub async fn load(&mut self, numbers: Vec<u64>) -> Result<(), ReadError> {
+        let mut frames = Frames { shared: &self.shared, loaded: std::mem::take(&mut self.loaded) };
+        let loaded = frames.load(numbers).await;
+        self.loaded = frames.loaded;
+        loaded
+    }
+
+    fn at(&self, number: u64) -> Position {
+        Position::new(self.shared.epoch, number)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.shared.state.registry.detach(&self.key, self.handle.id());
+        self.shared.metrics.sessions.of(self.transport).dec();
+    }
+}
+
+/// Where the bytes of frames come from: the recent ones of the node, and what was loaded from the log.
+struct Frames<'a> {
+    shared: &'a Shared,
+    /// Old frames, read from the log; `None` for one that is gone. Nearly always empty.
+    loaded: BTreeMap<u64, Option<Frame>>,
+}
+
+impl Frames<'_> {
+    /// Notifications whose frame is neither recent nor loaded.
+    fn missing(&self, items: &[Item]) -> Vec<u64> {
+        let recent = self.shared.frames.reader();
+        let numbers = items.iter().filter_map(|item| match item {
+            Item::Notification { number, .. } => Some(*number),
+            Item::Gap { .. } => None,
+        });
+        numbers.filter(|number| recent.get(*number).is_none() && !self.loaded.contains_key(number)).collect()
+    }
+
+    async fn load(&mut self, numbers: Vec<u64>) -> Result<(), ReadError> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
         let entries = self.shared.log.read(numbers.clone()).await?;
         for (number, entry) in numbers.into_iter().zip(entries) {
             let frame = entry.and_then(|entry| match entry::decode(&entry.payload) {
@@ -199,58 +328,35 @@ impl Subscription {
         Ok(())
     }
 
-    /// Gives every item to the sink, or, if a frame is neither recent nor loaded, none and the numbers that are missing.
-    fn hand_over(&mut self, items: &[Item], sink: &mut impl FrameSink) -> Vec<u64> {
+    /// Gives every item to the sink; `place` is where the reader stands, `head` where live notifications begin.
+    fn hand_over(
+        &self,
+        items: &[Item],
+        foreign: Option<Position>,
+        mut place: u64,
+        head: u64,
+        sink: &mut impl FrameSink,
+    ) {
         let recent = self.shared.frames.reader();
-        let loaded = &self.loaded;
-        let missing: Vec<u64> = items
-            .iter()
-            .filter_map(|item| match item {
-                Item::Notification { number, .. } => Some(*number),
-                Item::Gap { .. } => None,
-            })
-            .filter(|number| recent.get(*number).is_none() && !loaded.contains_key(number))
-            .collect();
-        if !missing.is_empty() {
-            return missing;
+        let at = |number| Position::new(self.shared.epoch, number);
+        if let Some(foreign) = foreign {
+            sink.gap(foreign, at(place), None, GapReason::Epoch);
         }
-        let epoch = self.shared.epoch;
-        if let Some(foreign) = self.foreign.take() {
-            sink.gap(foreign, Position::new(epoch, self.start), None, GapReason::Epoch);
-        }
-        let mut place = self.cursor.number;
         for item in items {
             match *item {
                 Item::Notification { number, prev } => {
-                    let frame = recent.get(number).or_else(|| loaded.get(&number)?.as_ref());
-                    match frame {
-                        Some(frame) => sink.notification(number, prev, frame, number > self.head),
+                    match recent.get(number).or_else(|| self.loaded.get(&number)?.as_ref()) {
+                        Some(frame) => sink.notification(number, prev, frame, number > head),
                         // It was given up between the look into the mailbox and the look into the log.
-                        None => sink.gap(
-                            Position::new(epoch, place),
-                            Position::new(epoch, number),
-                            Some(1),
-                            GapReason::Overflow,
-                        ),
+                        None => sink.gap(at(place), at(number), Some(1), GapReason::Overflow),
                     }
                     place = number;
                 }
                 Item::Gap { after, until, count, reason } => {
-                    sink.gap(Position::new(epoch, after), Position::new(epoch, until), count, reason);
+                    sink.gap(at(after), at(until), count, reason);
                     place = until;
                 }
             }
         }
-        missing
-    }
-
-    fn at(&self, number: u64) -> Position {
-        Position::new(self.shared.epoch, number)
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.shared.registry.detach(&self.key, self.handle.id());
     }
 }

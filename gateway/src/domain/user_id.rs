@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::name::{InvalidName, MAX_NAME_BYTES, check_name};
+
 /// The name a sender addresses and a socket is opened for.
 ///
 /// Any UTF-8 of 1 to [`UserId::MAX_BYTES`] bytes without control characters. The gateway keeps no directory of users: a
@@ -11,45 +13,22 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(Arc<str>);
 
-/// Why a string is no [`UserId`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidUserId {
-    /// The empty string.
-    #[error("a user id must not be empty")]
-    Empty,
-    /// More than [`UserId::MAX_BYTES`] bytes.
-    #[error("a user id has at most 256 bytes, this one has {0}")]
-    TooLong(usize),
-    /// A character of Unicode's category Cc, named by its code point.
-    #[error("a user id must not contain control characters, this one has U+{0:04X}")]
-    ControlCharacter(u32),
-    /// `.` or `..`.
-    #[error("`.` and `..` cannot be user ids, because URL parsers remove them from a path")]
-    DotSegment,
-}
-
 impl UserId {
     /// The longest user id, in bytes of UTF-8.
-    pub const MAX_BYTES: usize = 256;
+    pub const MAX_BYTES: usize = MAX_NAME_BYTES;
 
     /// Checks the rules above.
     ///
     /// # Errors
-    /// [`InvalidUserId`] names the rule that was broken.
-    pub fn parse(text: &str) -> Result<Self, InvalidUserId> {
-        if text.is_empty() {
-            return Err(InvalidUserId::Empty);
-        }
-        if text.len() > Self::MAX_BYTES {
-            return Err(InvalidUserId::TooLong(text.len()));
-        }
-        if text == "." || text == ".." {
-            return Err(InvalidUserId::DotSegment);
-        }
-        match text.chars().find(|character| character.is_control()) {
-            Some(character) => Err(InvalidUserId::ControlCharacter(character.into())),
-            None => Ok(Self(text.into())),
-        }
+    /// [`InvalidName`] names the rule that was broken.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        check_name(text).map(|()| Self(text.into()))
+    }
+
+    /// The name as text, to be shared.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 
     /// The name as text.
@@ -90,11 +69,11 @@ mod tests {
 
     #[test]
     fn a_name_that_breaks_a_rule_is_refused_with_that_rule() {
-        assert_eq!(UserId::parse(""), Err(InvalidUserId::Empty));
-        assert_eq!(UserId::parse("."), Err(InvalidUserId::DotSegment));
-        assert_eq!(UserId::parse(".."), Err(InvalidUserId::DotSegment));
-        assert_eq!(UserId::parse("a\nb"), Err(InvalidUserId::ControlCharacter(10)));
-        assert_eq!(UserId::parse("a\u{85}"), Err(InvalidUserId::ControlCharacter(0x85)));
-        assert_eq!(UserId::parse(&"ü".repeat(129)), Err(InvalidUserId::TooLong(258)));
+        assert_eq!(UserId::parse(""), Err(InvalidName::Empty));
+        assert_eq!(UserId::parse("."), Err(InvalidName::DotSegment));
+        assert_eq!(UserId::parse(".."), Err(InvalidName::DotSegment));
+        assert_eq!(UserId::parse("a\nb"), Err(InvalidName::ControlCharacter(10)));
+        assert_eq!(UserId::parse("a\u{85}"), Err(InvalidName::ControlCharacter(0x85)));
+        assert_eq!(UserId::parse(&"ü".repeat(129)), Err(InvalidName::TooLong(258)));
     }
 }

@@ -16,6 +16,19 @@ pub struct UserParam(pub UserId);
 #[derive(Debug, Clone, Copy)]
 pub struct AfterParam(pub After);
 
+/// Who acks what a session was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckMode {
+    /// The gateway, when the client's WebSocket library answers a ping that went out behind the notifications.
+    Auto,
+    /// The client, by `ack` frames or over HTTP.
+    Client,
+}
+
+/// `auto` or `client`.
+#[derive(Debug, Clone, Copy)]
+pub struct AckParam(pub AckMode);
+
 macro_rules! text_parameter {
     ($type:ty, $name:literal, $schema:expr) => {
         impl Type for $type {
@@ -51,6 +64,21 @@ text_parameter!(UserParam, "user", |schema| MetaSchema {
 });
 
 text_parameter!(AfterParam, "after", |schema| MetaSchema { ..schema });
+
+text_parameter!(AckParam, "ack", |schema| MetaSchema {
+    enum_items: vec!["auto".into(), "client".into()],
+    ..schema
+});
+
+impl ParseFromParameter for AckParam {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        match value {
+            "auto" => Ok(Self(AckMode::Auto)),
+            "client" => Ok(Self(AckMode::Client)),
+            _ => Err(ParseError::custom("expected `auto` or `client`")),
+        }
+    }
+}
 
 impl ParseFromParameter for UserParam {
     fn parse_from_parameter(value: &str) -> ParseResult<Self> {

@@ -139,6 +139,7 @@ impl SendApi {
                     SendResult::Accepted | SendResult::Invalid => SendResponse::BadRequest(problem),
                     SendResult::TooLarge => SendResponse::TooLarge(problem),
                     SendResult::Rejected => SendResponse::InsufficientStorage(problem),
+                    SendResult::Repeated | SendResult::Conflict => SendResponse::BadRequest(problem),
                     SendResult::Overloaded => SendResponse::Unavailable(problem, RETRY_AFTER_SECONDS),
                 }
             }
@@ -216,7 +217,7 @@ impl SendApi {
         result: Result<Accepted, PublishError>,
     ) -> Result<AcceptedAnswer, Box<Refusal>> {
         let accepted = result?;
-        let target = if notification.recipients.len() == 1 { Target::User } else { Target::Users };
+        let target = Target::User;
         self.http.metrics.fanout_recipients.of(target).observe(f64::from(accepted.online));
         Ok(AcceptedAnswer::new(accepted))
     }
@@ -269,7 +270,9 @@ impl SendApi {
         Ok(Notification {
             id: NotificationId::from_uuid(Uuid::now_v7()),
             accepted_at_us: self.http.delivery.clock().now_us(),
-            recipients: recipients(names, limits.max_recipients)?,
+            target: crate::domain::Target::Users(recipients(names, limits.max_recipients)?),
+            collapse_key: None,
+            idempotency: None,
             from: request.from,
             title: request.title,
             body: request.body,
@@ -322,6 +325,8 @@ impl From<PublishError> for Box<Refusal> {
             PublishError::NotificationTooLarge { .. } | PublishError::EntryTooLarge(_) => {
                 (SendResult::TooLarge, StatusCode::PAYLOAD_TOO_LARGE)
             }
+            PublishError::KeyReused => (SendResult::Conflict, StatusCode::UNPROCESSABLE_ENTITY),
+            PublishError::KeyInFlight => (SendResult::Conflict, StatusCode::CONFLICT),
             PublishError::AllRejected(_) => (SendResult::Rejected, StatusCode::INSUFFICIENT_STORAGE),
             PublishError::Unavailable(_) | PublishError::Unknown(_) => {
                 (SendResult::Overloaded, StatusCode::SERVICE_UNAVAILABLE)

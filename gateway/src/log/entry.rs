@@ -4,11 +4,16 @@
 //! frame body stay slices of the entry. A format version or kind that this build does not know is an error of its own, so
 //! that a node stops rather than skip what it does not understand.
 
+mod names;
+mod publish;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::MAX_ENTRY_BYTES;
-use crate::domain::{Notification, NotificationId, Priority, UserId};
+
+pub use names::Names;
+pub use publish::{Publish, Recipients, encode_publish};
 
 /// The format this build writes.
 const FORMAT_VERSION: u8 = 1;
@@ -17,15 +22,31 @@ const KIND_PUBLISH: u8 = 1;
 const KIND_SETTINGS: u8 = 2;
 const KIND_TICK: u8 = 3;
 const KIND_GIVE_UP: u8 = 4;
-
-/// The fields of a publish entry in front of the names: version, kind, id, acceptance, time to live, priority, two lengths.
-const PUBLISH_HEADER_BYTES: usize = 1 + 1 + 16 + 8 + 4 + 1 + 4 + 4;
+const KIND_ACKS: u8 = 5;
+const KIND_WITHDRAW: u8 = 6;
+const KIND_SUBSCRIBE: u8 = 7;
+const KIND_UNSUBSCRIBE: u8 = 8;
+const KIND_FORGET_USER: u8 = 9;
+const KIND_FLOOR: u8 = 10;
 
 /// A decoded entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// A notification to one or many users.
+    /// A notification to one user, many, a topic's subscribers, or everybody.
     Publish(Publish),
+    /// What users acked, gathered by one node.
+    Acks(Vec<Ack>),
+    /// A sender takes a notification back, as far as it is still pending.
+    Withdraw(Withdraw),
+    /// Users join a topic.
+    Subscribe(Membership),
+    /// Users leave a topic.
+    Unsubscribe(Membership),
+    /// A user is forgotten: what waits is withdrawn, memberships end.
+    ForgetUser {
+        /// The user.
+        user: Bytes,
+    },
     /// What apply depends on, from here on.
     Settings(Settings),
     /// Nothing but its timestamp: moves log time on when something is due.
@@ -35,31 +56,46 @@ pub enum Entry {
         /// The last number that is given up.
         through: u64,
     },
+    /// What must stay known of a part of the log that is about to be dropped.
+    Floor(Floor),
 }
 
-/// A notification as the log holds it.
+/// One user's ack.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publish {
-    /// The notification's name.
-    pub id: NotificationId,
-    /// When the gateway accepted it, in microseconds since the Unix epoch.
-    pub accepted_at_us: u64,
-    /// How long it may wait, in seconds of log time.
-    pub ttl_seconds: u32,
-    /// What overflow evicts first.
-    pub priority: Priority,
-    /// To whom.
-    pub recipients: Recipients,
-    /// The shared part of its frame; see [`crate::protocol::encode_body`].
-    pub body: Bytes,
+pub struct Ack {
+    /// The user; checked to be UTF-8.
+    pub user: Bytes,
+    /// What stands at or before this number is not covered.
+    pub after: u64,
+    /// The last number that is covered.
+    pub until: u64,
 }
 
-/// The names in a publish entry; validated when it was decoded.
+/// A notification that its sender takes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipients {
-    count: u32,
-    /// Each name behind its length in two bytes.
-    names: Bytes,
+pub struct Withdraw {
+    /// Its place in the log.
+    pub number: u64,
+    /// Whose mailboxes have it; `None` if it went to a topic, whose subscribers of that moment apply remembers.
+    pub recipients: Option<Names>,
+}
+
+/// Users who join or leave a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// The topic; checked to be UTF-8.
+    pub topic: Bytes,
+    /// Who.
+    pub users: Names,
+}
+
+/// What must stay known of a part of the log that is dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Floor {
+    /// The last number of that part.
+    pub through: u64,
+    /// The last number in it that some mailbox lost to overflow, 0 if none did.
+    pub loss: u64,
 }
 
 /// What apply depends on; enters the log when it changes, so that every node applies the same.
@@ -71,6 +107,22 @@ pub struct Settings {
     pub mailbox_max_bytes: u64,
     /// Whether a full mailbox refuses instead of evicting.
     pub reject_on_overflow: bool,
+    /// Acked notifications a mailbox keeps for the user's other devices.
+    pub history: u32,
+    /// The longest time to live, in seconds; a longer one is cut.
+    pub max_ttl_seconds: u32,
+    /// How long an idempotency key is remembered, in seconds of log time.
+    pub idempotency_window_seconds: u32,
+    /// Idempotency keys that are remembered.
+    pub idempotency_max_keys: u32,
+    /// How long an outcome can be asked for once it is final, in seconds of log time.
+    pub outcome_retention_seconds: u32,
+    /// Recipients whose outcomes are remembered.
+    pub outcome_max_recipients: u32,
+    /// Users who may subscribe to one topic.
+    pub topic_max_subscribers: u32,
+    /// Topics one user may subscribe to.
+    pub user_max_topics: u32,
 }
 
 /// Why bytes are no entry.
@@ -90,35 +142,24 @@ pub enum DecodeError {
 /// The encoded entry would exceed [`MAX_ENTRY_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "with its recipients the notification takes {0} bytes in the log, at most {MAX_ENTRY_BYTES} fit; use fewer recipients"
+    "with its names this takes {0} bytes in the log, at most {MAX_ENTRY_BYTES} fit; name fewer users at once"
 )]
 pub struct EntryTooLarge(pub usize);
 
-/// Encodes a notification with the body of its frame.
-///
-/// # Errors
-/// [`EntryTooLarge`] when names and body together do not fit an entry.
-pub fn encode_publish(notification: &Notification, body: &[u8]) -> Result<Bytes, EntryTooLarge> {
-    let names: usize = notification.recipients.iter().map(|user| 2 + user.as_str().len()).sum();
-    let size = PUBLISH_HEADER_BYTES + names + body.len();
-    if size > MAX_ENTRY_BYTES {
-        return Err(EntryTooLarge(size));
+impl Ack {
+    /// The user's name.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        checked_text(&self.user)
     }
-    let length = |value: usize| u32::try_from(value).expect("less than an entry");
-    let mut out = BytesMut::with_capacity(size);
-    out.put_u8(FORMAT_VERSION);
-    out.put_u8(KIND_PUBLISH);
-    out.put_slice(notification.id.as_bytes());
-    out.put_u64_le(notification.accepted_at_us);
-    out.put_u32_le(notification.ttl_seconds);
-    out.put_u8(notification.priority as u8);
-    out.put_u32_le(length(notification.recipients.len()));
-    out.put_u32_le(length(names));
-    for user in &notification.recipients {
-        put_name(&mut out, user);
+}
+
+impl Membership {
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        checked_text(&self.topic)
     }
-    out.put_slice(body);
-    Ok(out.freeze())
 }
 
 /// Encodes a settings entry.
@@ -138,9 +179,92 @@ pub fn encode_tick() -> Bytes {
 /// Encodes the decision to give up everything up to `through`.
 #[must_use]
 pub fn encode_give_up(through: u64) -> Bytes {
-    let mut out = BytesMut::with_capacity(10);
-    out.put_slice(&[FORMAT_VERSION, KIND_GIVE_UP]);
+    let mut out = header(KIND_GIVE_UP, 8);
     out.put_u64_le(through);
+    out.freeze()
+}
+
+/// Encodes what must stay known of a part of the log.
+#[must_use]
+pub fn encode_floor(floor: Floor) -> Bytes {
+    let mut out = header(KIND_FLOOR, 16);
+    out.put_u64_le(floor.through);
+    out.put_u64_le(floor.loss);
+    out.freeze()
+}
+
+/// Bytes of one ack in an entry, for whoever splits many of them.
+#[must_use]
+pub fn ack_bytes(user: &str) -> usize {
+    2 + user.len() + 16
+}
+
+/// Encodes acks; [`ack_bytes`] of all of them must fit an entry.
+#[must_use]
+pub fn encode_acks<'a>(acks: impl Iterator<Item = (&'a str, u64, u64)> + Clone) -> Bytes {
+    let size = acks.clone().map(|(user, ..)| ack_bytes(user)).sum();
+    let mut out = header(KIND_ACKS, size);
+    for (user, after, until) in acks {
+        names::put_name(&mut out, user);
+        out.put_u64_le(after);
+        out.put_u64_le(until);
+    }
+    out.freeze()
+}
+
+/// Encodes the wish to take a notification back from these users, or from a topic's.
+///
+/// # Errors
+/// [`EntryTooLarge`]; never for the recipients of one publish entry.
+pub fn encode_withdraw(number: u64, recipients: Option<&Names>) -> Result<Bytes, EntryTooLarge> {
+    let names = recipients.map_or(0, Names::encoded_len);
+    let mut out = fitting_header(KIND_WITHDRAW, 8 + 1 + names)?;
+    out.put_u64_le(number);
+    out.put_u8(u8::from(recipients.is_some()));
+    if let Some(recipients) = recipients {
+        recipients.put(&mut out);
+    }
+    Ok(out.freeze())
+}
+
+/// Encodes users who join a topic.
+///
+/// # Errors
+/// [`EntryTooLarge`] when there are too many.
+pub fn encode_subscribe<'a>(
+    topic: &str,
+    users: impl Iterator<Item = &'a str> + Clone,
+) -> Result<Bytes, EntryTooLarge> {
+    encode_membership(KIND_SUBSCRIBE, topic, users)
+}
+
+/// Encodes users who leave a topic.
+///
+/// # Errors
+/// [`EntryTooLarge`] when there are too many.
+pub fn encode_unsubscribe<'a>(
+    topic: &str,
+    users: impl Iterator<Item = &'a str> + Clone,
+) -> Result<Bytes, EntryTooLarge> {
+    encode_membership(KIND_UNSUBSCRIBE, topic, users)
+}
+
+fn encode_membership<'a>(
+    kind: u8,
+    topic: &str,
+    users: impl Iterator<Item = &'a str> + Clone,
+) -> Result<Bytes, EntryTooLarge> {
+    let mut out = fitting_header(kind, 2 + topic.len() + Names::encoded_len_of(users.clone()))?;
+    names::put_name(&mut out, topic);
+    Names::put_all(&mut out, users);
+    Ok(out.freeze())
+}
+
+/// Encodes that a user is forgotten.
+#[must_use]
+pub fn encode_forget_user(user: &str) -> Bytes {
+    let mut out = header(KIND_FORGET_USER, 2 + user.len());
+    names::put_name(&mut out, user);
     out.freeze()
 }
 
@@ -157,154 +281,73 @@ pub fn decode(payload: &Bytes) -> Result<Entry, DecodeError> {
     if version != FORMAT_VERSION {
         return Err(DecodeError::UnknownVersion(version));
     }
-    match rest.get_u8() {
-        KIND_PUBLISH => decode_publish(rest).map(Entry::Publish),
+    let kind = rest.get_u8();
+    let rest = &mut rest;
+    let entry = match kind {
+        // Its body is whatever is left.
+        KIND_PUBLISH => return publish::decode_publish(rest).map(Entry::Publish),
         KIND_SETTINGS => {
-            let settings = serde_json::from_slice(&rest);
-            settings.map(Entry::Settings).map_err(|_| DecodeError::Damaged("settings are not as written"))
+            let settings = serde_json::from_slice(&rest.split_to(rest.len()));
+            Entry::Settings(settings.map_err(|_| DecodeError::Damaged("settings are not as written"))?)
         }
-        KIND_TICK if rest.is_empty() => Ok(Entry::Tick),
-        KIND_GIVE_UP if rest.len() == 8 => Ok(Entry::GiveUp { through: rest.get_u64_le() }),
-        KIND_GIVE_UP => Err(DecodeError::Damaged("giving up names one number")),
-        KIND_TICK => Err(DecodeError::Damaged("a tick carries nothing")),
-        kind => Err(DecodeError::UnknownKind(kind)),
-    }
+        KIND_TICK => Entry::Tick,
+        KIND_GIVE_UP => Entry::GiveUp { through: take_u64(rest)? },
+        KIND_ACKS => Entry::Acks(decode_acks(rest)?),
+        KIND_WITHDRAW => Entry::Withdraw(decode_withdraw(rest)?),
+        KIND_SUBSCRIBE => Entry::Subscribe(decode_membership(rest)?),
+        KIND_UNSUBSCRIBE => Entry::Unsubscribe(decode_membership(rest)?),
+        KIND_FORGET_USER => Entry::ForgetUser { user: names::take_name(rest)? },
+        KIND_FLOOR => Entry::Floor(Floor { through: take_u64(rest)?, loss: take_u64(rest)? }),
+        kind => return Err(DecodeError::UnknownKind(kind)),
+    };
+    if rest.is_empty() { Ok(entry) } else { Err(DecodeError::Damaged("longer than its kind allows")) }
 }
 
-fn put_name(out: &mut BytesMut, user: &UserId) {
-    out.put_u16_le(u16::try_from(user.as_str().len()).expect("a user id has at most 256 bytes"));
-    out.put_slice(user.as_str().as_bytes());
+fn decode_acks(rest: &mut Bytes) -> Result<Vec<Ack>, DecodeError> {
+    let mut acks = Vec::new();
+    while !rest.is_empty() {
+        let user = names::take_name(rest)?;
+        acks.push(Ack { user, after: take_u64(rest)?, until: take_u64(rest)? });
+    }
+    Ok(acks)
 }
 
-fn decode_publish(mut rest: Bytes) -> Result<Publish, DecodeError> {
-    if rest.len() < PUBLISH_HEADER_BYTES - 2 {
-        return Err(DecodeError::Damaged("shorter than a notification's header"));
-    }
-    let mut id = [0; 16];
-    rest.copy_to_slice(&mut id);
-    let accepted_at_us = rest.get_u64_le();
-    let ttl_seconds = rest.get_u32_le();
-    let priority = Priority::from_byte(rest.get_u8()).ok_or(DecodeError::Damaged("no such priority"))?;
-    let count = rest.get_u32_le();
-    let names = rest.get_u32_le() as usize;
-    if rest.len() < names {
-        return Err(DecodeError::Damaged("shorter than its names"));
-    }
-    let recipients = Recipients { count, names: rest.split_to(names) };
-    recipients.validate()?;
-    Ok(Publish {
-        id: NotificationId::from_bytes(id),
-        accepted_at_us,
-        ttl_seconds,
-        priority,
-        recipients,
-        body: rest,
-    })
+fn decode_withdraw(rest: &mut Bytes) -> Result<Withdraw, DecodeError> {
+    let number = take_u64(rest)?;
+    let recipients = match take_u8(rest)? {
+        0 => None,
+        _ => Some(Names::take(rest)?),
+    };
+    Ok(Withdraw { number, recipients })
 }
 
-impl Recipients {
-    /// How many there are.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// The names, in the order the sender gave.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        let mut rest: &[u8] = &self.names;
-        std::iter::from_fn(move || {
-            let name;
-            (name, rest) = split_name(rest)?;
-            Some(std::str::from_utf8(name).expect("checked when the entry was decoded"))
-        })
-    }
-
-    fn validate(&self) -> Result<(), DecodeError> {
-        let mut rest: &[u8] = &self.names;
-        let mut found = 0;
-        while let Some((name, behind)) = split_name(rest) {
-            std::str::from_utf8(name).map_err(|_| DecodeError::Damaged("a name is not UTF-8"))?;
-            found += 1;
-            rest = behind;
-        }
-        if found == self.count && rest.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Damaged("the names do not add up"))
-        }
-    }
+fn decode_membership(rest: &mut Bytes) -> Result<Membership, DecodeError> {
+    Ok(Membership { topic: names::take_name(rest)?, users: Names::take(rest)? })
 }
 
-fn split_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<2>()?;
-    rest.split_at_checked(u16::from_le_bytes(*length) as usize)
+fn take_u64(rest: &mut Bytes) -> Result<u64, DecodeError> {
+    rest.try_get_u64_le().map_err(|_| TOO_SHORT)
+}
+
+fn take_u8(rest: &mut Bytes) -> Result<u8, DecodeError> {
+    rest.try_get_u8().map_err(|_| TOO_SHORT)
+}
+
+const TOO_SHORT: DecodeError = DecodeError::Damaged("shorter than its kind prescribes");
+
+fn header(kind: u8, fields: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(2 + fields);
+    out.put_slice(&[FORMAT_VERSION, kind]);
+    out
+}
+
+fn fitting_header(kind: u8, fields: usize) -> Result<BytesMut, EntryTooLarge> {
+    if 2 + fields > MAX_ENTRY_BYTES { Err(EntryTooLarge(2 + fields)) } else { Ok(header(kind, fields)) }
+}
+
+fn checked_text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("checked when the entry was decoded")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn notification(names: &[String], priority: Priority) -> Notification {
-        Notification {
-            id: NotificationId::from_bytes([7; 16]),
-            accepted_at_us: 42,
-            recipients: names.iter().map(|name| UserId::parse(name).unwrap()).collect(),
-            from: None,
-            title: None,
-            body: None,
-            data: None,
-            ttl_seconds: 60,
-            priority,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_publish_entry_reads_back_as_written(names in prop::collection::vec("[a-zäß日]{1,20}", 1..20), body: Vec<u8>) {
-            let payload = encode_publish(&notification(&names, Priority::High), &body).unwrap();
-            let Ok(Entry::Publish(publish)) = decode(&payload) else { panic!("not a publish entry") };
-            prop_assert!(publish.recipients.iter().eq(names.iter()));
-            prop_assert_eq!(publish.recipients.count() as usize, names.len());
-            prop_assert_eq!(&publish.body[..], &body[..]);
-            prop_assert_eq!((publish.id, publish.accepted_at_us), (NotificationId::from_bytes([7; 16]), 42));
-            prop_assert_eq!((publish.ttl_seconds, publish.priority), (60, Priority::High));
-        }
-
-        #[test]
-        fn damaged_bytes_never_panic(bytes: Vec<u8>) {
-            let _ = decode(&bytes.into());
-        }
-
-        #[test]
-        fn a_truncated_publish_entry_never_panics_nor_invents_a_name(cut in 0_usize..60) {
-            let names = ["bob".to_owned(), "alice".to_owned()];
-            let payload = encode_publish(&notification(&names, Priority::Low), b"{}").unwrap();
-            if let Ok(Entry::Publish(publish)) = decode(&payload.slice(..cut.min(payload.len()))) {
-                prop_assert!(publish.recipients.iter().eq(names.iter()));
-            }
-        }
-    }
-
-    #[test]
-    fn settings_and_ticks_read_back_as_written() {
-        let settings =
-            Settings { mailbox_max_count: 5, mailbox_max_bytes: 1 << 40, reject_on_overflow: true };
-        assert_eq!(decode(&encode_settings(&settings)), Ok(Entry::Settings(settings)));
-        assert_eq!(decode(&encode_tick()), Ok(Entry::Tick));
-        assert_eq!(decode(&encode_give_up(1 << 40)), Ok(Entry::GiveUp { through: 1 << 40 }));
-    }
-
-    #[test]
-    fn what_a_later_version_wrote_is_named_and_not_skipped() {
-        assert_eq!(decode(&Bytes::from_static(&[2, 1, 0])), Err(DecodeError::UnknownVersion(2)));
-        assert_eq!(decode(&Bytes::from_static(&[1, 99])), Err(DecodeError::UnknownKind(99)));
-        assert!(matches!(decode(&Bytes::from_static(&[1])), Err(DecodeError::Damaged(_))));
-    }
-
-    #[test]
-    fn an_entry_that_would_not_fit_is_refused_before_the_log_sees_it() {
-        let names: Vec<String> = (0..3_100).map(|index| format!("{index:0256}")).collect();
-        assert!(matches!(encode_publish(&notification(&names, Priority::Low), b"{}"), Err(EntryTooLarge(_))));
-    }
-}
+mod tests;

@@ -149,6 +149,10 @@ impl Log for MemoryLog {
         Box::pin(std::future::ready(Ok(state)))
     }
 
+    fn trimmable(&self, through: u64) -> u64 {
+        through.min(self.shared.lock().head())
+    }
+
     fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
         let mut entries = self.shared.lock();
         while entries.first <= through

@@ -1,6 +1,6 @@
 //! The closed sets of label values.
 
-use crate::domain::{DropReason, GapReason, Priority};
+use crate::domain::{DropReason, GapReason, Outcome, Priority};
 use crate::protocol::{CloseCode, Initiator};
 
 /// The label of a connection that broke without a close frame.
@@ -40,6 +40,10 @@ labels! {
         User = "user",
         /// Several users.
         Users = "users",
+        /// A topic's subscribers.
+        Topic = "topic",
+        /// Everybody who is connected.
+        Everybody = "everybody",
         /// The request could not be read far enough to tell.
         Unknown = "unknown",
     }
@@ -51,6 +55,10 @@ labels! {
         Invalid = "invalid",
         /// 413.
         TooLarge = "too_large",
+        /// 202 with the answer to an earlier request of the same idempotency key.
+        Repeated = "repeated",
+        /// 409 or 422: the idempotency key is taken.
+        Conflict = "conflict",
         /// 507: every recipient's mailbox refused it.
         Rejected = "rejected",
         /// 503: the gateway is stopping, behind, or its log cannot take it.
@@ -67,6 +75,8 @@ labels! {
     Transport {
         /// RFC 6455.
         WebSocket = "websocket",
+        /// Server-sent events (HTML Living Standard §9.2).
+        ServerSentEvents = "sse",
     }
     /// How an attempt to open a session ended.
     OpenResult {
@@ -99,6 +109,19 @@ impl Label for DropReason {
     const ALL: &'static [Self] = &Self::ALL;
     fn as_str(self) -> &'static str {
         Self::as_str(self)
+    }
+}
+
+impl Label for Outcome {
+    /// Without `Pending`, which is no end; dropped ones by their reason.
+    const ALL: &'static [Self] =
+        &[Self::Acked, Self::Collapsed, Self::Withdrawn, Self::Expired, Self::Overflowed, Self::Rejected];
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Overflowed => "dropped_overflow",
+            Self::Rejected => "dropped_rejected",
+            other => Self::as_str(other),
+        }
     }
 }
 

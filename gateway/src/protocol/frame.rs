@@ -4,11 +4,12 @@
 //! written at delivery; the *body* (everything after) is encoded once at acceptance, travels in the log and is shared by all
 //! sessions of all recipients.
 
-use serde::Deserialize;
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::{Epoch, GapReason, Notification, NotificationId, Position};
+use crate::domain::{Epoch, GapReason, Notification, NotificationId, Position, Target, TopicName};
 
 /// Every value of `type` that the gateway sends.
 pub const SERVER_FRAME_TYPES: [&str; 5] = ["welcome", "notification", "gap", "heartbeat", "drain"];
@@ -61,16 +62,18 @@ impl ServerFrame<'_> {
 
 /// A frame from a client.
 ///
-/// The protocol has no client frames so far: acks come with their own type. A client's text is still parsed, so that
-/// rubbish is told from a frame of a later protocol version.
+/// Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClientFrame {}
+pub enum ClientFrame {
+    /// The client has everything up to this position: cumulative; old ones are harmless.
+    Ack(Position),
+}
 
 /// What is wrong with a client's text message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidClientFrame {
-    /// Not a JSON object with a text `type`.
-    #[error("a frame is a JSON object with a \"type\"")]
+    /// Not a JSON object with a text `type`, or not what that type prescribes.
+    #[error("a frame is a JSON object with a \"type\" and that type's fields")]
     NotAFrame,
     /// A well-formed frame of a type this version does not know.
     #[error("unknown frame type")]
@@ -86,10 +89,19 @@ impl ClientFrame {
         #[derive(Deserialize)]
         struct Envelope<'a> {
             #[serde(borrow, rename = "type")]
-            _kind: std::borrow::Cow<'a, str>,
+            kind: Cow<'a, str>,
+            #[serde(borrow)]
+            position: Option<Cow<'a, str>>,
         }
-        serde_json::from_str::<Envelope<'_>>(text).map_err(|_| InvalidClientFrame::NotAFrame)?;
-        Err(InvalidClientFrame::UnknownType)
+        let envelope =
+            serde_json::from_str::<Envelope<'_>>(text).map_err(|_| InvalidClientFrame::NotAFrame)?;
+        match (&*envelope.kind, envelope.position) {
+            ("ack", Some(position)) => {
+                position.parse().map(Self::Ack).map_err(|_| InvalidClientFrame::NotAFrame)
+            }
+            ("ack", None) => Err(InvalidClientFrame::NotAFrame),
+            _ => Err(InvalidClientFrame::UnknownType),
+        }
     }
 }
 
@@ -110,6 +122,8 @@ pub fn encode_body(notification: &Notification) -> Vec<u8> {
         body: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         data: Option<&'a Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        topic: Option<&'a str>,
     }
     let object = serde_json::to_vec(&Body {
         id: notification.id,
@@ -118,6 +132,11 @@ pub fn encode_body(notification: &Notification) -> Vec<u8> {
         title: notification.title.as_deref(),
         body: notification.body.as_deref(),
         data: notification.data.as_ref(),
+        topic: match &notification.target {
+            Target::Users(_) => None,
+            Target::Topic(topic) => Some(topic.as_str()),
+            Target::Everybody => Some(TopicName::EVERYBODY),
+        },
     });
     let mut body = object.expect("text, numbers and JSON values always serialize");
     // The opening brace belongs to the head.
@@ -133,6 +152,11 @@ pub fn write_notification_head(out: &mut Vec<u8>, epoch: Epoch, number: u64, pre
     out.extend_from_slice(br#"","prev":""#);
     write_position(out, &digits, prev);
     out.extend_from_slice(br#"","#);
+}
+
+/// Appends the head of a notification to everybody who is connected: it has no position.
+pub fn write_broadcast_head(out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"type":"notification","#);
 }
 
 fn write_position(out: &mut Vec<u8>, epoch_digits: &[u8], number: u64) {
@@ -213,13 +237,15 @@ mod tests {
         let notification = Notification {
             id: NotificationId::from_bytes([0x11; 16]),
             accepted_at_us: 1_700_000_000_123_456,
-            recipients: vec![UserId::parse("bob").unwrap()],
+            target: Target::Users(vec![UserId::parse("bob").unwrap()]),
             from: Some("alice".to_owned()),
             title: None,
             body: Some("hello \"bob\"".to_owned()),
             data: Some(serde_json::json!({"z": 1, "a": [true]})),
             ttl_seconds: 60,
+            collapse_key: None,
             priority: Priority::Normal,
+            idempotency: None,
         };
         let mut frame = Vec::new();
         write_notification_head(&mut frame, EPOCH, u64::MAX, 0);
@@ -271,9 +297,22 @@ mod tests {
 
     #[test]
     fn rubbish_is_told_from_a_frame_of_a_later_version() {
-        for text in ["", "hello", "7", "[]", "{}", r#"{"type":7}"#, r#"{"type":"ack""#] {
+        for text in [
+            "",
+            "hello",
+            "7",
+            "[]",
+            "{}",
+            r#"{"type":7}"#,
+            r#"{"type":"ack""#,
+            r#"{"type":"ack"}"#,
+            r#"{"type":"ack","position":7}"#,
+            r#"{"type":"ack","position":"x"}"#,
+        ] {
             assert_eq!(ClientFrame::parse(text), Err(InvalidClientFrame::NotAFrame), "{text}");
         }
         assert_eq!(ClientFrame::parse(r#"{"type":"dance","x":[1]}"#), Err(InvalidClientFrame::UnknownType));
+        let ack = ClientFrame::parse(r#"{"later":[1],"position":"0000000000007-1048","type":"ack"}"#);
+        assert_eq!(ack, Ok(ClientFrame::Ack(at(1048))));
     }
 }

@@ -22,6 +22,8 @@ pub struct SessionHandle {
     /// A [`CloseCode`] number, 0 while nobody asked.
     close: AtomicU16,
     last_heard_ms: AtomicU64,
+    /// Everything up to this number was handed to the session.
+    read_up_to: AtomicU64,
     waker: AtomicWaker,
 }
 
@@ -35,6 +37,7 @@ impl SessionHandle {
             woken: AtomicBool::new(true),
             close: AtomicU16::new(0),
             last_heard_ms: AtomicU64::new(now_ms),
+            read_up_to: AtomicU64::new(0),
             waker: AtomicWaker::new(),
         }
     }
@@ -75,6 +78,17 @@ impl SessionHandle {
     #[must_use]
     pub fn last_heard_ms(&self) -> u64 {
         self.last_heard_ms.load(Ordering::Relaxed)
+    }
+
+    /// Notes that everything up to `number` was handed to the session.
+    pub fn has_read(&self, number: u64) {
+        self.read_up_to.store(number, Ordering::Relaxed);
+    }
+
+    /// Everything up to this number was handed to the session.
+    #[must_use]
+    pub fn read_up_to(&self) -> u64 {
+        self.read_up_to.load(Ordering::Relaxed)
     }
 
     /// Ready once after each wake; the session then pulls until its mailbox has no more for it.

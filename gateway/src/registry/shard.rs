@@ -10,7 +10,9 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
-use super::mailbox::{Arrival, Bounds, Cursor, Floors, Item, Mailbox, PullLimits, Put};
+use super::forgotten::Forgotten;
+use super::ledger::Ledger;
+use super::mailbox::{Arrival, Bounds, Cursor, Effects, Floors, Item, Mailbox, PullLimits, Put, Readers};
 use super::session::{SessionHandle, SessionId};
 use super::{Attached, RegistryStats, StartAt, UserSummary};
 
@@ -18,31 +20,19 @@ use super::{Attached, RegistryStats, StartAt, UserSummary};
 #[derive(Default)]
 pub(super) struct Shard {
     users: HashTable<User>,
-    /// When mailboxes have something due; an item whose time is not its mailbox's `timer_ms` any more is stale.
-    timers: BinaryHeap<Reverse<(u64, Arc<str>, u64)>>,
-    /// One answer for all users that were forgotten.
-    floors: Floors,
-    online_users: u64,
-    sessions: u64,
-    pending: u64,
-    pending_bytes: u64,
+    /// When mailboxes have something due, in seconds; an item whose time is not its mailbox's `timer_s` any more is stale.
+    timers: BinaryHeap<Reverse<(u32, Arc<str>, u64)>>,
+    forgotten: Forgotten,
+    ledger: Ledger,
     high_watermark: u64,
-}
-
-/// What a shard did with an arrival.
-pub(super) enum Stored {
-    /// The mailbox took it in; so many notifications overflowed, the newcomer included.
-    Accepted { overflowed: u32 },
-    /// The full mailbox refused it.
-    Rejected,
 }
 
 struct User {
     hash: u64,
     name: Arc<str>,
     mailbox: Mailbox,
-    /// When its timer goes off, `u64::MAX` if none is set.
-    timer_ms: u64,
+    /// When its timer goes off, `u32::MAX` if none is set.
+    timer_s: u32,
     sessions: SmallVec<[Arc<SessionHandle>; 1]>,
 }
 
@@ -51,52 +41,56 @@ const MAX_TIMERS_PER_USER: usize = 4;
 
 impl User {
     fn new(hash: u64, name: Arc<str>, floors: Floors) -> Self {
-        Self { hash, name, mailbox: Mailbox::new(floors), timer_ms: u64::MAX, sessions: SmallVec::new() }
+        Self { hash, name, mailbox: Mailbox::new(floors), timer_s: u32::MAX, sessions: SmallVec::new() }
     }
 
     fn can_be_forgotten(&self) -> bool {
-        self.sessions.is_empty() && self.mailbox.pending() == 0
+        self.sessions.is_empty() && self.mailbox.is_empty()
+    }
+
+    fn readers(&self) -> Readers {
+        let slowest = self.sessions.iter().map(|session| session.read_up_to()).min();
+        slowest.map_or(Readers::NONE, |slowest| Readers { slowest })
     }
 }
 
 impl Shard {
     pub(super) fn put(
         &mut self,
-        hash: u64,
-        name: &str,
+        (hash, name): (u64, &str),
         arrival: &Arrival,
+        recipient: u32,
         bounds: &Bounds,
+        effects: &mut Effects,
         woken: &mut Vec<Arc<SessionHandle>>,
-    ) -> Stored {
-        let floors = self.floors;
+    ) -> Put {
+        let forgotten = &mut self.forgotten;
         let user = match self.users.entry(hash, |user| &*user.name == name, |user| user.hash) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(User::new(hash, name.into(), floors)).into_mut(),
-        };
-        let (pending, bytes) = (u64::from(user.mailbox.pending()), user.mailbox.pending_bytes());
-        let overflowed = match user.mailbox.put(arrival, bounds) {
-            Put::Kept { evicted } => evicted,
-            Put::Dropped => 1,
-            Put::Rejected => {
-                if user.can_be_forgotten() {
-                    self.forget(hash, name);
-                }
-                return Stored::Rejected;
+            Entry::Vacant(entry) => {
+                entry.insert(User::new(hash, name.into(), forgotten.take(hash))).into_mut()
             }
         };
+        let before = effects.finals.len();
+        let put = user.mailbox.put(arrival, recipient, bounds, user.readers(), effects);
+        self.ledger.arrived(put, &effects.finals[before..]);
+        if put != Put::Kept {
+            woken.extend(user.sessions.iter().filter(|_| put == Put::Dropped).cloned());
+            if user.can_be_forgotten() {
+                self.forget(hash, name);
+            }
+            return put;
+        }
         woken.extend(user.sessions.iter().cloned());
-        let now_pending = u64::from(user.mailbox.pending());
-        self.pending = self.pending - pending + now_pending;
-        self.pending_bytes = self.pending_bytes - bytes + user.mailbox.pending_bytes();
-        self.high_watermark = self.high_watermark.max(now_pending);
-        if arrival.expires_at_ms < user.timer_ms {
-            user.timer_ms = arrival.expires_at_ms;
-            self.timers.push(Reverse((user.timer_ms, Arc::clone(&user.name), hash)));
+        self.high_watermark = self.high_watermark.max(u64::from(user.mailbox.pending()));
+        if arrival.expires_at_s < user.timer_s {
+            user.timer_s = arrival.expires_at_s;
+            self.timers.push(Reverse((user.timer_s, Arc::clone(&user.name), hash)));
             if self.timers.len() > MAX_TIMERS_PER_USER * (self.users.len() + 16) {
                 self.rebuild_timers();
             }
         }
-        Stored::Accepted { overflowed }
+        put
     }
 
     /// Looks at what [`Shard::put`] will change for each of these users.
@@ -111,48 +105,58 @@ impl Shard {
         std::hint::black_box(seen);
     }
 
-    pub(super) fn expire(&mut self, log_time_ms: u64) -> u64 {
-        let mut expired = 0;
-        while let Some(Reverse((due_ms, _, _))) = self.timers.peek()
-            && *due_ms <= log_time_ms
+    pub(super) fn expire(&mut self, log_time_s: u32, effects: &mut Effects) {
+        while let Some(Reverse((due_s, _, _))) = self.timers.peek()
+            && *due_s <= log_time_s
         {
-            let Some(Reverse((due_ms, name, hash))) = self.timers.pop() else { break };
-            let Some(user) = self.users.find_mut(hash, |user| user.name == name) else { continue };
-            if user.timer_ms != due_ms {
+            let Some(Reverse((due_s, name, hash))) = self.timers.pop() else { break };
+            if self.users.find(hash, |user| user.name == name).is_none_or(|user| user.timer_s != due_s) {
                 continue;
             }
-            let bytes = user.mailbox.pending_bytes();
-            let gone = user.mailbox.expire(log_time_ms);
-            self.pending -= u64::from(gone);
-            self.pending_bytes = self.pending_bytes - bytes + user.mailbox.pending_bytes();
-            expired += u64::from(gone);
-            user.timer_ms = user.mailbox.next_due_ms().unwrap_or(u64::MAX);
-            if user.timer_ms != u64::MAX {
-                self.timers.push(Reverse((user.timer_ms, name, hash)));
-            } else if user.can_be_forgotten() {
-                self.forget(hash, &name);
+            self.change((hash, &name), effects, |mailbox, _, effects| mailbox.expire(log_time_s, effects));
+            let Some(user) = self.users.find_mut(hash, |user| user.name == name) else { continue };
+            user.timer_s = user.mailbox.next_due_s().unwrap_or(u32::MAX);
+            if user.timer_s != u32::MAX {
+                self.timers.push(Reverse((user.timer_s, name, hash)));
             }
         }
-        expired
     }
 
-    pub(super) fn next_due_ms(&self) -> Option<u64> {
-        self.timers.peek().map(|Reverse((due_ms, _, _))| *due_ms)
+    pub(super) fn next_due_s(&self) -> Option<u32> {
+        self.timers.peek().map(|Reverse((due_s, _, _))| *due_s)
+    }
+
+    /// Changes a user's mailbox, if there is one. Its sessions hear of a new hole when they are woken the next time.
+    pub(super) fn change(
+        &mut self,
+        (hash, name): (u64, &str),
+        effects: &mut Effects,
+        change: impl FnOnce(&mut Mailbox, Readers, &mut Effects),
+    ) {
+        let Some(user) = self.users.find_mut(hash, |user| &*user.name == name) else { return };
+        let before = effects.finals.len();
+        let readers = user.readers();
+        change(&mut user.mailbox, readers, effects);
+        self.ledger.became_final(&effects.finals[before..]);
+        if user.can_be_forgotten() {
+            self.forget(hash, name);
+        }
     }
 
     pub(super) fn attach(
         &mut self,
-        hash: u64,
-        name: &Arc<str>,
+        (hash, name): (u64, &Arc<str>),
         session: Arc<SessionHandle>,
         start: StartAt,
         applied: u64,
         max_sessions: usize,
     ) -> Attached {
-        let floors = self.floors;
+        let forgotten = &mut self.forgotten;
         let user = match self.users.entry(hash, |user| user.name == *name, |user| user.hash) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(User::new(hash, Arc::clone(name), floors)).into_mut(),
+            Entry::Vacant(entry) => {
+                entry.insert(User::new(hash, Arc::clone(name), forgotten.take(hash))).into_mut()
+            }
         };
         let mut displaced = None;
         if user.sessions.len() >= max_sessions
@@ -160,26 +164,25 @@ impl Shard {
                 (0..user.sessions.len()).min_by_key(|index| user.sessions[*index].last_heard_ms())
         {
             displaced = Some(user.sessions.remove(index));
-            self.sessions -= 1;
         }
-        self.online_users += u64::from(user.sessions.is_empty() && displaced.is_none());
+        let (cursor, head) = start_of(&user.mailbox, start, applied);
+        session.has_read(cursor.number);
         user.sessions.push(session);
-        self.sessions += 1;
-        let head = applied.max(user.mailbox.last());
-        let cursor = match start {
-            StartAt::Start => user.mailbox.cursor_at_start().unwrap_or(user.mailbox.cursor_after(head)),
-            StartAt::Now => user.mailbox.cursor_after(head),
-            StartAt::After(number) => user.mailbox.cursor_after(number),
-        };
         Attached { cursor, head, displaced }
+    }
+
+    /// Where a reader of a moment starts, and the head.
+    pub(super) fn cursor(&self, (hash, name): (u64, &str), start: StartAt, applied: u64) -> (Cursor, u64) {
+        match self.find(hash, name) {
+            Some(user) => start_of(&user.mailbox, start, applied),
+            None => start_of(&Mailbox::new(self.forgotten.floors(hash)), start, applied),
+        }
     }
 
     pub(super) fn detach(&mut self, hash: u64, name: &str, session: SessionId) -> bool {
         let Some(user) = self.users.find_mut(hash, |user| &*user.name == name) else { return false };
         let Some(index) = user.sessions.iter().position(|known| known.id() == session) else { return false };
         user.sessions.swap_remove(index);
-        self.sessions -= 1;
-        self.online_users -= u64::from(user.sessions.is_empty());
         if user.can_be_forgotten() {
             self.forget(hash, name);
         }
@@ -194,36 +197,44 @@ impl Shard {
         limits: PullLimits,
         items: &mut impl Extend<Item>,
     ) -> bool {
-        self.find(hash, name).is_some_and(|user| user.mailbox.pull(cursor, limits, items))
+        match self.find(hash, name) {
+            Some(user) => user.mailbox.pull(cursor, limits, items),
+            // A reader of a moment may ask for a user who was forgotten.
+            None => Mailbox::new(self.forgotten.floors(hash)).pull(cursor, limits, items),
+        }
     }
 
-    pub(super) fn give_up(&mut self, through: u64) -> u64 {
-        let mut given_up = 0;
-        let mut emptied = Vec::new();
-        for user in
-            self.users.iter_mut().filter(|user| user.mailbox.oldest().is_some_and(|oldest| oldest <= through))
-        {
-            let bytes = user.mailbox.pending_bytes();
-            let gone = u64::from(user.mailbox.give_up(through));
-            given_up += gone;
-            self.pending -= gone;
-            self.pending_bytes = self.pending_bytes - bytes + user.mailbox.pending_bytes();
-            if user.can_be_forgotten() {
-                emptied.push((user.hash, Arc::clone(&user.name)));
-            }
+    pub(super) fn give_up(&mut self, through: u64, effects: &mut Effects) {
+        let concerned =
+            self.users.iter().filter(|user| user.mailbox.oldest().is_some_and(|oldest| oldest <= through));
+        let concerned: Vec<_> = concerned.map(|user| (user.hash, Arc::clone(&user.name))).collect();
+        for (hash, name) in concerned {
+            self.change((hash, &name), effects, |mailbox, _, effects| mailbox.give_up(through, effects));
         }
-        for (hash, name) in emptied {
-            self.forget(hash, &name);
-        }
-        given_up
     }
 
-    pub(super) fn summary(&self, hash: u64, name: &str) -> UserSummary {
+    /// A part of the log is dropped; what was missing in it stays known.
+    pub(super) fn raise_floors(&mut self, floors: &Floors) {
+        self.forgotten.raise(floors);
+    }
+
+    /// The last number that was lost to overflow, among those up to `through`.
+    pub(super) fn loss_up_to(&self, through: u64) -> u64 {
+        let known = self.users.iter().map(|user| user.mailbox.floors());
+        known
+            .map(|floors| floors.of(crate::domain::RemovalReason::Overflow).min(through))
+            .max()
+            .unwrap_or(0)
+            .max(self.forgotten.loss().min(through))
+    }
+
+    pub(super) fn summary(&self, hash: u64, name: &str, applied: u64) -> UserSummary {
         self.find(hash, name).map_or_else(UserSummary::default, |user| UserSummary {
             sessions: u32::try_from(user.sessions.len()).expect("bounded by the sessions a user may hold"),
             pending: user.mailbox.pending(),
             pending_bytes: user.mailbox.pending_bytes(),
             last: user.mailbox.last_arrival(),
+            acked: start_of(&user.mailbox, StartAt::Acked, applied).0.number,
         })
     }
 
@@ -235,33 +246,49 @@ impl Shard {
         self.users.iter().flat_map(|user| user.sessions.iter().cloned()).collect()
     }
 
-    pub(super) fn oldest_pending(&self) -> Option<u64> {
+    /// Collects every session to be woken and returns how many users have one.
+    pub(super) fn wake_all(&self, woken: &mut Vec<Arc<SessionHandle>>) -> u64 {
+        let online = self.users.iter().filter(|user| !user.sessions.is_empty());
+        online.inspect(|user| woken.extend(user.sessions.iter().cloned())).count() as u64
+    }
+
+    pub(super) fn oldest_held(&self) -> Option<u64> {
         self.users.iter().filter_map(|user| user.mailbox.oldest()).min()
     }
 
+    /// The users with something held, each with a description of it.
+    pub(super) fn describe(&self) -> impl Iterator<Item = (Arc<str>, Vec<u8>)> {
+        self.users.iter().filter(|user| !user.mailbox.is_empty()).map(|user| {
+            let mut description = Vec::new();
+            user.mailbox.describe(&mut description);
+            (Arc::clone(&user.name), description)
+        })
+    }
+
     pub(super) fn take_stats(&mut self) -> RegistryStats {
-        let fullest_now = self.users.iter().map(|user| u64::from(user.mailbox.pending())).max().unwrap_or(0);
-        RegistryStats {
-            known_users: self.users.len() as u64,
-            online_users: self.online_users,
-            sessions: self.sessions,
-            pending: self.pending,
-            pending_bytes: self.pending_bytes,
-            high_watermark: std::mem::take(&mut self.high_watermark).max(fullest_now),
+        let mut stats = RegistryStats { known_users: self.users.len() as u64, ..RegistryStats::default() };
+        for user in &self.users {
+            stats.online_users += u64::from(!user.sessions.is_empty());
+            stats.sessions += user.sessions.len() as u64;
+            stats.pending += user.mailbox.pending_by_walking();
+            stats.pending_bytes += user.mailbox.pending_bytes();
+            stats.high_watermark = stats.high_watermark.max(u64::from(user.mailbox.pending()));
         }
+        stats.high_watermark = stats.high_watermark.max(std::mem::take(&mut self.high_watermark));
+        stats.imbalance = self.ledger.imbalance(stats.pending);
+        stats.ledger = self.ledger;
+        stats
     }
 
     fn find(&self, hash: u64, name: &str) -> Option<&User> {
         self.users.find(hash, |user| &*user.name == name)
     }
 
-    /// Removes a user with no session and nothing waiting, remembering only how far its past may have reached.
+    /// Removes a user with no session and nothing held, remembering only how far its past may have reached.
     fn forget(&mut self, hash: u64, name: &str) {
         if let Ok(entry) = self.users.find_entry(hash, |user| &*user.name == name) {
             let (user, _) = entry.remove();
-            let floors = user.mailbox.floors();
-            self.floors.benign = self.floors.benign.max(floors.benign);
-            self.floors.loss = self.floors.loss.max(floors.loss);
+            self.forgotten.remember(hash, &user.mailbox.floors());
         }
         // After a storm of connections the table must not stay large for ever.
         if self.users.capacity() > 64 && self.users.len() * 4 < self.users.capacity() {
@@ -270,7 +297,20 @@ impl Shard {
     }
 
     fn rebuild_timers(&mut self) {
-        let set = self.users.iter().filter(|user| user.timer_ms != u64::MAX);
-        self.timers = set.map(|user| Reverse((user.timer_ms, Arc::clone(&user.name), user.hash))).collect();
+        let set = self.users.iter().filter(|user| user.timer_s != u32::MAX);
+        self.timers = set.map(|user| Reverse((user.timer_s, Arc::clone(&user.name), user.hash))).collect();
     }
+}
+
+/// The cursor of a session that begins now, and the mailbox's head.
+fn start_of(mailbox: &Mailbox, start: StartAt, applied: u64) -> (Cursor, u64) {
+    let head = applied.max(mailbox.last());
+    let at_head = || mailbox.cursor_after(head, head);
+    let cursor = match start {
+        StartAt::Start => mailbox.cursor_at_start(head).unwrap_or_else(at_head),
+        StartAt::Acked => mailbox.cursor_at_acked(head).unwrap_or_else(at_head),
+        StartAt::Now => at_head(),
+        StartAt::After(number) => mailbox.cursor_after(number, head),
+    };
+    (cursor, head)
 }

@@ -18,11 +18,12 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketC
 use super::Sockets;
 use super::goodbye::{CLOSE_TIMEOUT, answer_close, flush, linger};
 use super::outbox::{MAX_BUFFERED_BYTES, Outbox};
-use super::session::{Beat, Inbound, Session};
+use super::session::{Ask, Beat, Inbound, Session};
 use crate::delivery::{Frame, FrameSink, Pull, Subscription};
 use crate::domain::{Epoch, GapReason, Position};
+use crate::edge::AckMode;
 use crate::metrics::{Direction, Metrics, Stage};
-use crate::protocol::{CloseCode, Initiator, ServerFrame, write_notification_head};
+use crate::protocol::{CloseCode, Initiator, ServerFrame, write_broadcast_head, write_notification_head};
 
 /// Bytes read from a client at once; tungstenite keeps such a buffer for each socket.
 pub(super) const READ_BUFFER_BYTES: usize = 1024;
@@ -75,11 +76,18 @@ enum Event {
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn new(stream: Upgraded, subscription: Subscription, sockets: &'a Sockets) -> Self {
+    pub(super) fn new(
+        stream: Upgraded,
+        subscription: Subscription,
+        acks: AckMode,
+        sockets: &'a Sockets,
+    ) -> Self {
         let now = Instant::now();
         let session = Session::new(
             sockets.heartbeat,
             sockets.write_timeout,
+            acks,
+            subscription.position().number,
             now,
             subscription.handle().id().0 ^ sockets.seed,
         );
@@ -131,9 +139,10 @@ impl<'a> Connection<'a> {
                 if std::mem::take(&mut self.more) { self.pull().await.err() } else { None }
             }
             Event::Woken => self.pull().await.err(),
-            Event::Inbound(Inbound::Alive) => {
-                self.subscription.handle().heard(self.sockets.delivery.clock().now_ms());
-                None
+            Event::Inbound(Inbound::Alive) => self.heard(None),
+            Event::Inbound(Inbound::Acked(position)) => self.heard(Some(position)),
+            Event::Inbound(Inbound::Answered(number)) => {
+                self.heard(Some(Position::new(self.subscription.epoch(), number)))
             }
             Event::Inbound(Inbound::Goodbye(code)) => Some(End::Client(code)),
             Event::Inbound(Inbound::Refused(code)) | Event::CloseRequested(code) => Some(End::Server(code)),
@@ -142,7 +151,26 @@ impl<'a> Connection<'a> {
         }
     }
 
+    fn heard(&mut self, acked: Option<Position>) -> Option<End> {
+        self.subscription.handle().heard(self.sockets.delivery.clock().now_ms());
+        if let Some(position) = acked {
+            self.subscription.ack(position);
+            self.ask_for_ack();
+        }
+        None
+    }
+
+    /// Puts a ping behind what was just written, if it is time to ask whether the client has it.
+    fn ask_for_ack(&mut self) {
+        match self.session.ask(self.subscription.read_up_to().number, Instant::now()) {
+            Ask::Now(number) => self.outbox.ping(&number.to_be_bytes()),
+            Ask::Later => self.set_timer(),
+            Ask::Nothing => {}
+        }
+    }
+
     fn beat(&mut self) -> Option<End> {
+        self.ask_for_ack();
         match self.session.beat(Instant::now()) {
             Beat::Wait => {}
             Beat::Send => {
@@ -229,9 +257,9 @@ impl<'a> Connection<'a> {
                 epoch: self.subscription.epoch(),
             };
             match self.subscription.pull(&mut sink) {
-                Pull::Drained => return Ok(()),
-                Pull::More => {
-                    self.more = true;
+                pulled @ (Pull::Drained | Pull::More) => {
+                    self.more = pulled == Pull::More;
+                    self.ask_for_ack();
                     return Ok(());
                 }
                 Pull::Missing(numbers) => {
@@ -263,7 +291,10 @@ impl<'a> Connection<'a> {
     }
 
     fn set_timer(&mut self) {
-        self.timer.as_mut().reset(self.session.deadline());
+        let deadline = self.session.deadline();
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
     }
 
     /// Sends what waits in the mailbox.
@@ -384,6 +415,14 @@ impl FrameSink for Sink<'_> {
             out.extend_from_slice(&frame.body);
         });
         self.in_flight.push(Acceptance { at_us: frame.accepted_at_us, live });
+    }
+
+    fn broadcast(&mut self, frame: &Frame) {
+        self.outbox.text(|out| {
+            write_broadcast_head(out);
+            out.extend_from_slice(&frame.body);
+        });
+        self.in_flight.push(Acceptance { at_us: frame.accepted_at_us, live: true });
     }
 
     fn gap(&mut self, after: Position, until: Position, count: Option<u32>, reason: GapReason) {

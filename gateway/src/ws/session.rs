@@ -1,11 +1,17 @@
-//! What a session decides, without a socket: how it answers what the client sends, and when its heart beats.
+//! What a session decides, without a socket: how it answers what the client sends, when its heart beats, and what it acks for
+//! a client that does not ack itself.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
+use crate::domain::Position;
+use crate::edge::AckMode;
 use crate::protocol::{ClientFrame, CloseCode, InvalidClientFrame};
+
+/// The least time between two pings that ask for an ack.
+const ACK_PERIOD: Duration = Duration::from_millis(250);
 
 /// Heartbeats come within this share of their period, before or after: thousands of sockets must not beat together.
 const JITTER_PERCENT: u64 = 20;
@@ -20,6 +26,32 @@ pub(super) struct Session {
     /// Since when the socket takes no bytes although some wait.
     stalled_since: Option<Instant>,
     randomness: u64,
+    /// `None` if the client acks itself.
+    auto_ack: Option<AutoAck>,
+}
+
+/// Acking for a client that does not: a ping goes out behind what was written and carries the number up to which that is;
+/// its pong says that the client has read so far. A write alone says nothing, it only fills a buffer of the kernel.
+struct AutoAck {
+    /// What was written up to.
+    written: u64,
+    /// What was asked for last.
+    asked: u64,
+    /// The question is not answered yet.
+    outstanding: bool,
+    /// The next question comes no sooner.
+    not_before: Instant,
+}
+
+/// Whether a ping shall ask for an ack now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// With this number.
+    Now(u64),
+    /// The deadline moved nearer.
+    Later,
+    /// There is nothing to ask.
+    Nothing,
 }
 
 /// What time asks of a session.
@@ -38,6 +70,10 @@ pub(super) enum Beat {
 pub(super) enum Inbound {
     /// The client is alive and asks nothing.
     Alive,
+    /// The client has everything up to this position.
+    Acked(Position),
+    /// The client has read everything up to this number.
+    Answered(u64),
     /// The client said goodbye with this code.
     Goodbye(Option<u16>),
     /// The client broke a rule.
@@ -47,7 +83,14 @@ pub(super) enum Inbound {
 }
 
 impl Session {
-    pub(super) fn new(period: Duration, write_timeout: Duration, now: Instant, seed: u64) -> Self {
+    pub(super) fn new(
+        period: Duration,
+        write_timeout: Duration,
+        acks: AckMode,
+        start: u64,
+        now: Instant,
+        seed: u64,
+    ) -> Self {
         let mut session = Self {
             period,
             write_timeout,
@@ -55,6 +98,12 @@ impl Session {
             unanswered: false,
             stalled_since: None,
             randomness: seed,
+            auto_ack: (acks == AckMode::Auto).then_some(AutoAck {
+                written: start,
+                asked: start,
+                outstanding: false,
+                not_before: now,
+            }),
         };
         session.schedule_beat(now);
         session
@@ -62,10 +111,25 @@ impl Session {
 
     /// When [`Session::beat`] wants to be asked.
     pub(super) fn deadline(&self) -> Instant {
-        match self.stalled_since {
-            Some(since) => self.next_beat.min(since + self.write_timeout),
-            None => self.next_beat,
+        let stall = self.stalled_since.map(|since| since + self.write_timeout);
+        let question = self.auto_ack.as_ref().filter(|acks| acks.has_question()).map(|acks| acks.not_before);
+        [stall, question].into_iter().flatten().fold(self.next_beat, Instant::min)
+    }
+
+    /// Notes that everything up to `number` is about to be written; says whether to ask for an ack behind it.
+    pub(super) fn ask(&mut self, number: u64, now: Instant) -> Ask {
+        let Some(acks) = &mut self.auto_ack else { return Ask::Nothing };
+        acks.written = acks.written.max(number);
+        if !acks.has_question() {
+            return Ask::Nothing;
         }
+        if now < acks.not_before {
+            return Ask::Later;
+        }
+        acks.asked = acks.written;
+        acks.outstanding = true;
+        acks.not_before = now + ACK_PERIOD;
+        Ask::Now(acks.asked)
     }
 
     /// What the time `now` asks for.
@@ -111,13 +175,25 @@ impl Session {
         self.unanswered = false;
         match message {
             Message::Text(text) => match ClientFrame::parse(text.as_str()) {
-                Ok(frame) => match frame {},
+                Ok(ClientFrame::Ack(position)) => Inbound::Acked(position),
                 Err(InvalidClientFrame::NotAFrame) => Inbound::Refused(CloseCode::InvalidData),
                 Err(InvalidClientFrame::UnknownType) => Inbound::Refused(CloseCode::UnsupportedData),
             },
             Message::Binary(_) => Inbound::Refused(CloseCode::UnsupportedData),
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Inbound::Alive,
+            Message::Pong(payload) => self.answered(&payload),
+            Message::Ping(_) | Message::Frame(_) => Inbound::Alive,
             Message::Close(frame) => Inbound::Goodbye(frame.map(|frame| frame.code.into())),
+        }
+    }
+
+    /// Only the answer to the question that is out counts: a client may send pongs of its own.
+    fn answered(&mut self, payload: &[u8]) -> Inbound {
+        match &mut self.auto_ack {
+            Some(acks) if acks.outstanding && payload == acks.asked.to_be_bytes() => {
+                acks.outstanding = false;
+                Inbound::Answered(acks.asked)
+            }
+            _ => Inbound::Alive,
         }
     }
 
@@ -130,6 +206,12 @@ impl Session {
         mixed ^= mixed >> 31;
         let percent = 100 - JITTER_PERCENT + mixed % (2 * JITTER_PERCENT + 1);
         self.next_beat = now + self.period * u32::try_from(percent).expect("at most 120") / 100;
+    }
+}
+
+impl AutoAck {
+    fn has_question(&self) -> bool {
+        !self.outstanding && self.written > self.asked
     }
 }
 
@@ -153,14 +235,15 @@ mod tests {
 
     fn session() -> (Session, Instant) {
         let now = Instant::now();
-        (Session::new(PERIOD, WRITE_TIMEOUT, now, 7), now)
+        (Session::new(PERIOD, WRITE_TIMEOUT, AckMode::Auto, 5, now, 7), now)
     }
 
     #[test]
     fn heartbeats_spread_within_a_fifth_of_their_period() {
         let now = Instant::now();
-        let beats: Vec<Duration> =
-            (0..1_000).map(|seed| Session::new(PERIOD, WRITE_TIMEOUT, now, seed).deadline() - now).collect();
+        let beats: Vec<Duration> = (0..1_000)
+            .map(|seed| Session::new(PERIOD, WRITE_TIMEOUT, AckMode::Client, 0, now, seed).deadline() - now)
+            .collect();
         assert!(beats.iter().all(|beat| (PERIOD * 8 / 10..=PERIOD * 12 / 10).contains(beat)));
         assert!(beats.iter().min().unwrap() < &(PERIOD * 82 / 100));
         assert!(beats.iter().max().unwrap() > &(PERIOD * 118 / 100));
@@ -214,6 +297,27 @@ mod tests {
             Beat::Close(CloseCode::NoHeartbeatAnswer),
             "a write alone is no sign of life"
         );
+    }
+
+    #[test]
+    fn a_pong_acks_what_was_written_before_its_ping_and_questions_are_rare() {
+        let (mut session, start) = session();
+        let pong = |number: u64| Ok(Message::Pong(number.to_be_bytes().to_vec().into()));
+        assert_eq!(session.ask(5, start), Ask::Nothing, "nothing was written behind the start");
+        assert_eq!(session.inbound(pong(5)), Inbound::Alive, "nobody asked");
+        assert_eq!(session.ask(7, start), Ask::Now(7));
+        assert_eq!(session.ask(8, start + ACK_PERIOD * 2), Ask::Nothing, "one question at a time");
+        assert_eq!(session.inbound(pong(8)), Inbound::Alive, "that was not asked yet");
+        assert_eq!(session.inbound(pong(7)), Inbound::Answered(7));
+        assert_eq!(session.inbound(pong(7)), Inbound::Alive, "an answer counts once");
+        assert_eq!(session.ask(8, start), Ask::Later);
+        assert_eq!(session.deadline(), start + ACK_PERIOD);
+        assert_eq!(session.ask(8, start + ACK_PERIOD), Ask::Now(8));
+        let mut own = Session::new(PERIOD, WRITE_TIMEOUT, AckMode::Client, 0, start, 7);
+        assert_eq!(own.ask(7, start), Ask::Nothing, "this client acks itself");
+        let position = Position::new(crate::domain::Epoch::from_bits(7), 9);
+        let frame = format!(r#"{{"type":"ack","position":"{position}"}}"#);
+        assert_eq!(own.inbound(Ok(Message::Text(frame.into()))), Inbound::Acked(position));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A cursor knows a number and, where it can be told, an ordinal; the difference of ordinals is how many notifications a
 //! gap covers.
 
-use super::{Floors, Mailbox};
+use super::Mailbox;
+use super::slots::{Slot, SlotState};
 use crate::domain::{GapReason, RemovalReason};
 
 /// How far a session has read.
@@ -13,6 +14,8 @@ pub struct Cursor {
     pub number: u64,
     /// How many notifications that is, if it can be told.
     ordinal: Option<u32>,
+    /// The session was attached when everything up to this number had come: it does not get volatile ones among them.
+    attached_at: u64,
 }
 
 /// What one pull may return.
@@ -56,17 +59,18 @@ impl Mailbox {
             // The session may have counted in a mailbox that was forgotten since.
             cursor.ordinal = self.ordinal_at(cursor.number);
         }
-        let mut hole = self.front_hole(cursor.number);
+        let floors = self.slots.floors();
+        let front = floors.gravest_behind(cursor.number).map(|reason| (floors.until(), reason));
+        let mut hole = front;
         let mut frames = 0;
         let mut bytes = 0;
-        let start = self.slots.partition_point(|slot| slot.number <= cursor.number);
-        for slot in self.slots.range(start..) {
+        for slot in self.slots.range(self.slots.behind(cursor.number)) {
             if let Some(reason) = slot.hole
                 && slot.prev > cursor.number
             {
                 widen(&mut hole, slot.prev, reason);
             }
-            if let Some(reason) = slot.removed {
+            if let Some(reason) = missing(slot, cursor.attached_at) {
                 widen(&mut hole, slot.number, reason);
                 continue;
             }
@@ -77,7 +81,7 @@ impl Mailbox {
                 items.extend([gap(cursor, hole, slot.ordinal.wrapping_sub(1))]);
             }
             items.extend([Item::Notification { number: slot.number, prev: slot.prev }]);
-            *cursor = Cursor { number: slot.number, ordinal: Some(slot.ordinal) };
+            *cursor = Cursor { number: slot.number, ordinal: Some(slot.ordinal), ..*cursor };
             frames += 1;
             bytes += u64::from(slot.bytes);
         }
@@ -87,24 +91,24 @@ impl Mailbox {
         false
     }
 
-    /// A cursor behind `number`.
+    /// A cursor behind `number`, of a session that was attached at `attached_at`.
     #[must_use]
-    pub fn cursor_after(&self, number: u64) -> Cursor {
-        Cursor { number, ordinal: self.ordinal_at(number) }
+    pub fn cursor_after(&self, number: u64, attached_at: u64) -> Cursor {
+        Cursor { number, ordinal: self.ordinal_at(number), attached_at }
     }
 
-    /// A cursor in front of the oldest notification that waits; behind everything if none does.
+    /// A cursor in front of the oldest notification that is held, if one is.
     #[must_use]
-    pub fn cursor_at_start(&self) -> Option<Cursor> {
+    pub fn cursor_at_start(&self, attached_at: u64) -> Option<Cursor> {
         let first = self.slots.front()?;
-        Some(Cursor { number: first.prev, ordinal: Some(first.ordinal.wrapping_sub(1)) })
+        Some(Cursor { number: first.prev, ordinal: Some(first.ordinal.wrapping_sub(1)), attached_at })
     }
 
-    fn front_hole(&self, after: u64) -> Option<(u64, RemovalReason)> {
-        let Floors { benign, loss } = self.front;
-        let until = benign.max(loss);
-        let reason = if after < loss { RemovalReason::Overflow } else { RemovalReason::Expired };
-        (after < until).then_some((until, reason))
+    /// A cursor behind the last number below which everything is final; `None` if nothing is pending.
+    #[must_use]
+    pub fn cursor_at_acked(&self, attached_at: u64) -> Option<Cursor> {
+        let first = self.slots.iter().find(|slot| slot.state == SlotState::Pending)?;
+        Some(Cursor { number: first.prev, ordinal: Some(first.ordinal.wrapping_sub(1)), attached_at })
     }
 
     /// How many notifications came up to `number`, if the mailbox can still tell.
@@ -112,7 +116,7 @@ impl Mailbox {
         if number >= self.last {
             return Some(self.last_ordinal);
         }
-        let next = self.slots.partition_point(|slot| slot.number <= number);
+        let next = self.slots.behind(number);
         if let Some(slot) = self.slots.get(next)
             && slot.prev <= number
         {
@@ -123,6 +127,15 @@ impl Mailbox {
         }
         // In front of the very first one, if nothing was forgotten behind that place.
         (self.floor <= number && number < self.origin).then_some(0)
+    }
+}
+
+/// Why this session cannot read a slot, if it cannot.
+fn missing(slot: &Slot, attached_at: u64) -> Option<RemovalReason> {
+    match slot.state {
+        SlotState::Removed(reason) => Some(reason),
+        _ if slot.volatile && slot.number <= attached_at => Some(RemovalReason::Expired),
+        _ => None,
     }
 }
 
@@ -138,6 +151,6 @@ fn gap(cursor: &mut Cursor, (until, reason): (u64, RemovalReason), ordinal: u32)
         count: cursor.ordinal.map(|known| ordinal.wrapping_sub(known)),
         reason: reason.into(),
     };
-    *cursor = Cursor { number: until, ordinal: Some(ordinal) };
+    *cursor = Cursor { number: until, ordinal: Some(ordinal), ..*cursor };
     item
 }

@@ -1,0 +1,119 @@
+//! Which requests were made before: idempotency keys, decided by apply, so that they hold across restarts and nodes.
+//!
+//! The first entry with a key counts; a later one within the window changes nothing and is answered as the first was.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::domain::{Fingerprint, IdempotencyKey, NotificationId};
+use crate::log::entry::Settings;
+
+/// The keys that are remembered.
+#[derive(Default)]
+pub struct Idempotency {
+    known: HashMap<Fingerprint, First>,
+    /// In the order of the log.
+    order: VecDeque<(Fingerprint, u32)>,
+}
+
+/// The first request with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct First {
+    /// What it said.
+    pub body: Fingerprint,
+    /// The name it was given.
+    pub id: NotificationId,
+    /// Its place in the log.
+    pub number: u64,
+    /// Mailboxes that took it.
+    pub recipients: u32,
+    /// Recipients that held a session of this node when it came.
+    pub online: u32,
+}
+
+impl Idempotency {
+    /// The first request with this key, if one is remembered.
+    #[must_use]
+    pub fn first(&self, key: &Fingerprint) -> Option<&First> {
+        self.known.get(key)
+    }
+
+    pub(super) fn remember(&mut self, key: Fingerprint, first: First, settings: &Settings, log_time_s: u32) {
+        let until_s = log_time_s.saturating_add(settings.idempotency_window_seconds);
+        self.known.insert(key, first);
+        self.order.push_back((key, until_s));
+        while self.order.len() > settings.idempotency_max_keys as usize {
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets keys whose window has passed.
+    pub(super) fn tidy(&mut self, log_time_s: u32) {
+        while self.order.front().is_some_and(|(_, until_s)| *until_s <= log_time_s) {
+            self.forget_oldest();
+        }
+    }
+
+    /// What two nodes share that applied the same log.
+    pub(super) fn describe(&self, out: &mut Vec<u8>, log_time_s: u32) {
+        for (key, until_s) in self.order.iter().filter(|(_, until_s)| *until_s > log_time_s) {
+            let first = &self.known[key];
+            out.extend(key.0);
+            out.extend(until_s.to_le_bytes());
+            out.extend(first.body.0);
+            out.extend(first.id.as_bytes());
+            out.extend(first.number.to_le_bytes());
+            out.extend(first.recipients.to_le_bytes());
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((key, _)) = self.order.pop_front() {
+            self.known.remove(&key);
+        }
+    }
+}
+
+/// Keys of requests that this node is working on: a second one must not overtake the first.
+#[derive(Default)]
+pub(crate) struct InFlight(Mutex<HashSet<Fingerprint>>);
+
+/// A request's hold on its keys; lets go when dropped.
+pub(crate) struct Hold<'a> {
+    in_flight: &'a InFlight,
+    keys: Vec<Fingerprint>,
+}
+
+impl InFlight {
+    /// Takes hold of nothing yet.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        Hold { in_flight: self, keys: Vec::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<Fingerprint>> {
+        self.0.lock().expect("no code panics while it holds the keys")
+    }
+}
+
+impl Hold<'_> {
+    /// Takes hold of one key more; `false` if another request holds it.
+    #[must_use]
+    pub(crate) fn take(&mut self, key: &IdempotencyKey) -> bool {
+        let free = self.in_flight.lock().insert(key.key);
+        if free {
+            self.keys.push(key.key);
+        }
+        free
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            let mut in_flight = self.in_flight.lock();
+            for key in &self.keys {
+                in_flight.remove(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Topics: who is subscribed to what, as the log says.
+//!
+//! A notification to a topic takes the subscribers of the moment it is applied. They are one shared list: whoever still
+//! needs it (an outcome that may be asked for) keeps it, the next change then works on a copy.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use indexmap::IndexSet;
+
+use crate::log::entry::Settings;
+
+/// The subscribers of a topic at one moment.
+pub type Members = Arc<IndexSet<Arc<str>>>;
+
+/// Every topic with its subscribers, and every subscriber with its topics.
+#[derive(Default)]
+pub struct Topics {
+    topics: HashMap<Arc<str>, Members>,
+    by_user: HashMap<Arc<str>, Vec<Subscription>>,
+    /// How many memberships each entry of the log still accounts for.
+    by_number: BTreeMap<u64, u32>,
+}
+
+struct Subscription {
+    topic: Arc<str>,
+    /// The last entry that said so.
+    number: u64,
+}
+
+/// What became of the wish to join a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// The user is subscribed from now on.
+    New,
+    /// The user was subscribed already, since this entry.
+    Already(u64),
+    /// The topic has as many subscribers as it may.
+    TopicFull,
+    /// The user has as many topics as one may.
+    UserFull,
+}
+
+impl Topics {
+    pub(super) fn join(&mut self, topic: &str, user: &str, number: u64, settings: &Settings) -> Joined {
+        if let Some(known) = self.by_user.get_mut(user).and_then(|topics| find(topics, topic)) {
+            let since = std::mem::replace(&mut known.number, number);
+            self.forget_number(since);
+            *self.by_number.entry(number).or_default() += 1;
+            return Joined::Already(since);
+        }
+        let subscribers = self.topics.get(topic).map_or(0, |members| members.len());
+        if subscribers >= settings.topic_max_subscribers as usize {
+            return Joined::TopicFull;
+        }
+        if self.by_user.get(user).is_some_and(|topics| topics.len() >= settings.user_max_topics as usize) {
+            return Joined::UserFull;
+        }
+        let topic =
+            self.topics.get_key_value(topic).map_or_else(|| topic.into(), |(name, _)| Arc::clone(name));
+        let user = self.by_user.get_key_value(user).map_or_else(|| user.into(), |(name, _)| Arc::clone(name));
+        Arc::make_mut(self.topics.entry(Arc::clone(&topic)).or_default()).insert(Arc::clone(&user));
+        self.by_user.entry(user).or_default().push(Subscription { topic, number });
+        *self.by_number.entry(number).or_default() += 1;
+        Joined::New
+    }
+
+    /// Ends a membership; returns the entry it had held since.
+    pub(super) fn leave(&mut self, topic: &str, user: &str) -> Option<u64> {
+        let topics = self.by_user.get_mut(user)?;
+        let index = topics.iter().position(|known| &*known.topic == topic)?;
+        let since = topics.swap_remove(index).number;
+        if topics.is_empty() {
+            self.by_user.remove(user);
+        }
+        self.forget_member(topic, user);
+        self.forget_number(since);
+        Some(since)
+    }
+
+    /// Ends every membership of a user; returns the entries they had held since.
+    pub(super) fn leave_all(&mut self, user: &str) -> Vec<u64> {
+        let topics = self.by_user.remove(user).unwrap_or_default();
+        for known in &topics {
+            self.forget_member(&known.topic, user);
+            self.forget_number(known.number);
+        }
+        topics.into_iter().map(|known| known.number).collect()
+    }
+
+    /// The topic's subscribers now.
+    #[must_use]
+    pub fn members(&self, topic: &str) -> Members {
+        self.topics.get(topic).cloned().unwrap_or_default()
+    }
+
+    /// The user's topics, sorted by name.
+    #[must_use]
+    pub fn topics_of(&self, user: &str) -> Vec<Arc<str>> {
+        let topics = self.by_user.get(user).into_iter().flatten();
+        let mut topics: Vec<_> = topics.map(|known| Arc::clone(&known.topic)).collect();
+        topics.sort_unstable();
+        topics
+    }
+
+    /// Whether the user is subscribed.
+    #[must_use]
+    pub fn is_member(&self, topic: &str, user: &str) -> bool {
+        self.topics.get(topic).is_some_and(|members| members.contains(user))
+    }
+
+    /// How many topics there are, and how many memberships.
+    #[must_use]
+    pub fn counts(&self) -> (usize, u64) {
+        (self.topics.len(), self.by_number.values().map(|count| u64::from(*count)).sum())
+    }
+
+    /// The oldest entry that a membership rests on.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.by_number.keys().next().copied()
+    }
+
+    /// Memberships that rest on entries up to `number`, by topic.
+    pub(super) fn resting_on(&self, number: u64) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
+        let mut memberships: BTreeMap<Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
+        for (user, topics) in &self.by_user {
+            for known in topics.iter().filter(|known| known.number <= number) {
+                memberships.entry(Arc::clone(&known.topic)).or_default().push(Arc::clone(user));
+            }
+        }
+        memberships
+    }
+
+    /// What two nodes share that applied the same log, or parts of it.
+    pub(super) fn describe(&self, out: &mut Vec<u8>) {
+        let mut topics: Vec<_> = self.topics.iter().collect();
+        topics.sort_unstable_by_key(|(name, _)| *name);
+        for (name, members) in topics {
+            out.extend(name.as_bytes());
+            out.push(0);
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable();
+            for member in members {
+                out.extend(member.as_bytes());
+                out.push(1);
+            }
+        }
+    }
+
+    fn forget_member(&mut self, topic: &str, user: &str) {
+        if let Some(members) = self.topics.get_mut(topic) {
+            Arc::make_mut(members).swap_remove(user);
+            if members.is_empty() {
+                self.topics.remove(topic);
+            }
+        }
+    }
+
+    fn forget_number(&mut self, number: u64) {
+        if let Some(count) = self.by_number.get_mut(&number) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_number.remove(&number);
+            }
+        }
+    }
+}
+
+fn find<'a>(topics: &'a mut [Subscription], topic: &str) -> Option<&'a mut Subscription> {
+    topics.iter_mut().find(|known| &*known.topic == topic)
+}
