@@ -197,6 +197,7 @@ impl App {
         let all_ended = lifecycle.end(remaining).await;
         finished.cancel();
         let served_ops = serving_ops.await;
+        audit(&delivery, &metrics, config.mailbox.max_notifications);
 
         let crashed = lifecycle.has_crashed() || !matches!((served, served_ops), (Ok(Ok(())), Ok(Ok(()))));
         match (crashed, all_ended) {
@@ -205,6 +206,16 @@ impl App {
             (false, true) => Ok(()),
         }
     }
+}
+
+/// Closes the books: what was accepted is pending or final, to the last one.
+fn audit(delivery: &Delivery, metrics: &Metrics, mailbox_max_count: u32) {
+    delivery.refresh_metrics(mailbox_max_count);
+    let imbalance = metrics.ledger_imbalance.get();
+    if imbalance != 0 {
+        tracing::error!(imbalance, "the ledger does not balance: this is a bug of the gateway");
+    }
+    debug_assert_eq!(imbalance, 0, "the ledger does not balance");
 }
 
 fn listen(
