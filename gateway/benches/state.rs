@@ -9,7 +9,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use gateway::delivery::{State, StateMachine};
 use gateway::domain::{Notification, NotificationId, OverflowPolicy, Priority, Target, UserId};
-use gateway::log::entry::{self, Entry, Settings};
+use gateway::log::entry::{self, Entry, Publish, Settings};
 use gateway::registry::mailbox::{Arrival, Effects, Mailbox, PullLimits, Readers};
 use gateway::registry::{Bounds, Item, SessionHandle, SessionId, StartAt};
 
@@ -42,6 +42,14 @@ fn users(count: usize) -> Vec<UserId> {
     (0..count).map(|index| UserId::parse(&format!("user-{index}")).expect("a valid name")).collect()
 }
 
+/// The same notification under a name of its own, as every one has.
+fn named(entry: &Entry, number: u64) -> Entry {
+    let Entry::Publish(publish) = entry else { unreachable!("only notifications have names") };
+    let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let id = (u128::from(number) << 64 | u128::from(scattered)).to_be_bytes();
+    Entry::Publish(Publish { id: NotificationId::from_bytes(id), ..publish.clone() })
+}
+
 /// The defaults, but for the size of a mailbox.
 fn settings(mailbox_max_count: u32) -> Entry {
     Entry::Settings(Settings {
@@ -70,7 +78,7 @@ fn fresh(mailbox_max_count: u32) -> (State, StateMachine, u64) {
 fn filled(everybody: &Entry, depth: u64) -> (State, StateMachine, u64) {
     let (state, mut machine, first) = fresh(1_000);
     for number in first..first + depth {
-        machine.apply(&state, number, NOW_MS, everybody);
+        machine.apply(&state, number, NOW_MS, &named(everybody, number));
     }
     (state, machine, first + depth)
 }
@@ -88,7 +96,7 @@ fn apply(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(1));
         group.bench_function(format!("to_1_user_{name}"), |bencher| {
             bencher.iter(|| {
-                black_box(machine.apply(&state, number, NOW_MS, &one));
+                black_box(machine.apply(&state, number, NOW_MS, &named(&one, number)));
                 number += 1;
             });
         });
@@ -100,7 +108,7 @@ fn apply(criterion: &mut Criterion) {
             || fresh(1_000),
             |(state, mut machine, first)| {
                 for (number, entry) in (first..).zip(&entries) {
-                    black_box(machine.apply(&state, number, NOW_MS, entry));
+                    black_box(machine.apply(&state, number, NOW_MS, &named(entry, number)));
                 }
                 (state, machine)
             },
@@ -111,14 +119,14 @@ fn apply(criterion: &mut Criterion) {
     let (state, mut machine, mut number) = fresh(100);
     for _ in 0..100 {
         for entry in &entries {
-            machine.apply(&state, number, NOW_MS, entry);
+            machine.apply(&state, number, NOW_MS, &named(entry, number));
             number += 1;
         }
     }
     group.bench_function("to_100000_users_full", |bencher| {
         bencher.iter(|| {
             for entry in &entries {
-                black_box(machine.apply(&state, number, NOW_MS, entry));
+                black_box(machine.apply(&state, number, NOW_MS, &named(entry, number)));
                 number += 1;
             }
         });
@@ -146,7 +154,7 @@ fn fan_out(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1_000));
     group.bench_function("to_1000_sessions", |bencher| {
         bencher.iter(|| {
-            black_box(machine.apply(&state, number, NOW_MS, &entry));
+            black_box(machine.apply(&state, number, NOW_MS, &named(&entry, number)));
             number += 1;
             // Every session looks, as its task would: otherwise the next wake finds it awake already.
             for session in &sessions {
