@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod disk;
 pub mod entry;
 pub mod memory;
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 
 use crate::domain::Epoch;
 
+pub use disk::{DiskLog, DiskOptions, OpenError};
 pub use memory::MemoryLog;
 
 /// The largest encoded entry, in bytes, in every kind of log: it must fit one JetStream message.
@@ -120,6 +122,8 @@ pub struct LogState {
 pub enum Durability {
     /// Nothing: it lives as long as the process.
     Process,
+    /// The end of the process, and of the machine as far as the disk honours `fsync`.
+    Disk,
 }
 
 impl Durability {
@@ -128,6 +132,10 @@ impl Durability {
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Process => "in memory: what was accepted lives as long as this process",
+            Self::Disk => {
+                "on disk: an accepted notification survives a crash of the process and, as far as the disk honours fsync, \
+                 of the machine"
+            }
         }
     }
 }
