@@ -8,21 +8,21 @@
 //! | `lock` | nothing; locked by the process that has the log open |
 //! | `identity` | the format of this directory and the epoch (see [`identity`]) |
 //! | `durable` | how far the log is known to reach (see [`durable_head`]) |
-//! | `entries/` | the database: journals, and one keyspace for each slice (see [`slices`]) |
+//! | `entries/` | the database: its journals, and tables (see [`entries`]) |
 //!
 //! One thread writes and syncs ([`committer`]); readers follow in [`tail`]. Opening looks at the journals, the durable head
-//! and the borders of the slices; that every entry between is there and whole is verified by whoever reads it, which the
+//! and the first and the last entry; that every one between is there and whole is verified by whoever reads it, which the
 //! gateway does from the first to the last while it rebuilds its state. Nothing is ever made shorter silently.
 
 mod committer;
 mod durable_head;
+mod entries;
 mod identity;
 mod journal;
 mod open;
 mod recent;
 mod record;
 mod room;
-mod slices;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -50,11 +50,8 @@ pub use room::{FreeSpace, system_free_space};
 /// Free space that ordinary entries leave alone, unless the operator says otherwise.
 pub const DEFAULT_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
 
-/// A slice is complete when it takes this much.
-pub const DEFAULT_SLICE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// A slice is complete when it spans this much log time.
-pub const DEFAULT_SLICE_AGE_MS: u64 = 60 * 60 * 1_000;
+/// What is gathered in memory before it becomes a table, unless the caller says otherwise.
+pub const DEFAULT_WRITE_BUFFER_BYTES: u64 = 32 * 1024 * 1024;
 
 /// How much may wait for the disk, in units of [`WAITING_UNIT_BYTES`]; whoever comes then waits before it is handed over.
 const MAX_WAITING_UNITS: u32 = 32 * 1024;
@@ -75,10 +72,9 @@ pub struct DiskOptions {
     pub new_epoch: bool,
     /// The epoch of a new log, or the one that `new_epoch` asks for: random bits.
     pub fresh_epoch: Epoch,
-    /// A slice is complete when it takes this much.
-    pub slice_bytes: u64,
-    /// A slice is complete when it spans this much log time.
-    pub slice_age_ms: u64,
+    /// What is gathered in memory before it becomes a table: the grain in which trimming gives the disk back. It is fixed
+    /// when a log begins.
+    pub write_buffer_bytes: u64,
     /// How to ask for free space.
     pub free_space: FreeSpace,
 }
@@ -101,7 +97,9 @@ pub enum OpenError {
     #[error("the log in {0} is in use by another process")]
     InUse(PathBuf),
     /// It was written by a later version.
-    #[error("the log has format {found}, this build knows formats up to {known}; run the version that wrote it")]
+    #[error(
+        "the log has format {found}, this build knows formats up to {known}; run the version that wrote it"
+    )]
     NewerFormat {
         /// The format in the directory.
         found: u32,
@@ -155,8 +153,7 @@ impl DiskOptions {
             reserve_bytes: DEFAULT_RESERVE_BYTES,
             new_epoch: false,
             fresh_epoch,
-            slice_bytes: DEFAULT_SLICE_BYTES,
-            slice_age_ms: DEFAULT_SLICE_AGE_MS,
+            write_buffer_bytes: DEFAULT_WRITE_BUFFER_BYTES,
             free_space: system_free_space(),
         }
     }
@@ -176,7 +173,8 @@ impl DiskLog {
     pub fn open(options: DiskOptions, clock: Clock) -> Result<Self, OpenError> {
         let open::Opened { lock, committer, shared, orders } = open::open(options, clock)?;
         let thread = std::thread::Builder::new().name("log".to_owned());
-        let thread = thread.spawn(|| committer.run()).expect("the system lets a starting process have a thread");
+        let thread =
+            thread.spawn(|| committer.run()).expect("the system lets a starting process have a thread");
         Ok(Self {
             shared,
             orders: Some(orders),
@@ -261,7 +259,7 @@ impl Drop for DiskLog {
             // It has said why in the log's state if it panicked.
             let _ = thread.join();
         }
-        self.shared.slices.close();
+        self.shared.entries.close();
     }
 }
 

@@ -4,19 +4,17 @@
 //! durable head, show the entries to tails, answer the callers. A write or sync that fails ends the log for this process:
 //! nobody can tell what reached the disk, and a second sync would only claim that it did.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use fjall::{Database, PersistMode};
+use fjall::{Database, Keyspace, PersistMode};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::durable_head::{DurableHead, Reach};
 use super::recent::Shared;
-use super::record;
 use super::room::Room;
-use super::slices::Slice;
+use super::{entries, record};
 use crate::clock::Clock;
 use crate::log::{AppendError, LogEntry, MAX_ENTRY_BYTES, NewEntry};
 
@@ -26,11 +24,17 @@ const MAX_GROUP_BYTES: usize = 8 * 1024 * 1024;
 /// How often an idle thread looks after what is left to do.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Completed slices that may be on their way into tables; beyond it appends wait, since each is held in memory.
+/// Buffers that may be on their way into tables; beyond it appends wait here. The database would wait for longer.
 const MAX_FLUSHING: usize = 2;
 
-/// How often a full flush queue is looked at.
-const FLUSH_POLL: Duration = Duration::from_millis(5);
+/// How often a full queue of them is looked at.
+const FLUSH_POLL: Duration = Duration::from_millis(2);
+
+/// How often tables are dropped at most: each time a list of tables is written.
+const DROP_EVERY_MS: u64 = 1_000;
+
+/// Less than this is not worth a table, if the log is trimmed to its end.
+const MIN_FLUSH_BYTES: u64 = 1024 * 1024;
 
 /// Written bytes after which the size on disk is asked for again.
 const MEASURE_AFTER_BYTES: u64 = 16 * 1024 * 1024;
@@ -49,37 +53,19 @@ pub(super) struct Request {
     pub(super) waiting: OwnedSemaphorePermit,
 }
 
-/// When a slice is complete.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SliceLimits {
-    pub(super) bytes: u64,
-    pub(super) age_ms: u64,
-}
-
-/// The slice that takes what is appended.
-pub(super) struct Active {
-    pub(super) slice: Slice,
-    /// About what it takes.
-    pub(super) bytes: u64,
-    /// The timestamp of its first entry; `None` while it is empty.
-    pub(super) begun_ms: Option<u64>,
-}
-
 /// All that the thread owns.
 pub(super) struct Committer {
     pub(super) orders: Receiver<Order>,
     pub(super) database: Database,
     pub(super) shared: Arc<Shared>,
-    pub(super) active: Active,
+    pub(super) keyspace: Keyspace,
     pub(super) reach: Reach,
     pub(super) durable: DurableHead,
     pub(super) room: Room,
     pub(super) clock: Clock,
-    pub(super) limits: SliceLimits,
-    /// Completed slices that may still be on their way into tables.
-    pub(super) flushing: VecDeque<Slice>,
-    /// Trimmed slices whose files are still there.
-    pub(super) condemned: VecDeque<Slice>,
+    /// Something was trimmed that may still be in tables.
+    pub(super) trimmed: bool,
+    pub(super) dropped_ms: u64,
     pub(super) unmeasured_bytes: u64,
 }
 
@@ -119,11 +105,10 @@ impl Committer {
                 }
                 None => self.idle(),
             };
-            if let Err(failure) = done {
+            if let Err(failure) = done.and_then(|()| self.drop_tables()) {
                 self.end(failure);
                 return;
             }
-            self.remove_one_condemned();
         }
         if let Err(error) = self.durable.sync() {
             tracing::warn!(%error, "the log's durable head was not synced while closing");
@@ -202,21 +187,17 @@ impl Committer {
     fn write(&mut self, group: &mut Group) -> Result<(), Failure> {
         let Some(last) = group.entries.last() else { return Ok(()) };
         let reach = Reach { head: last.number, timestamp_ms: last.timestamp_ms, ..self.reach };
-        if self.is_complete(last.timestamp_ms) {
-            // Nothing of the group is written yet, whatever happens here.
-            self.roll().map_err(|failure| Failure { ambiguous: false, ..failure })?;
-        }
+        // Nothing of the group is written yet, whatever happens here.
+        self.wait_for_flushes().map_err(|failure| Failure { ambiguous: false, ..failure })?;
         // Data and length are enough to find a batch again; other metadata is not needed.
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
         for LogEntry { number, timestamp_ms, payload } in &group.entries {
             let value = record::encode(*number, *timestamp_ms, payload);
-            batch.insert(&self.active.slice.keyspace, record::key(*number), value);
+            batch.insert(&self.keyspace, record::key(*number), value);
         }
         batch.commit().map_err(Failure::of_database)?;
         self.durable.write(reach).map_err(|error| Failure::ambiguous(&error))?;
         self.reach = reach;
-        self.active.bytes += group.bytes;
-        self.active.begun_ms.get_or_insert(reach.timestamp_ms);
         self.unmeasured_bytes += group.bytes;
         self.shared.publish(std::mem::take(&mut group.entries));
         if self.unmeasured_bytes >= MEASURE_AFTER_BYTES {
@@ -225,38 +206,13 @@ impl Committer {
         Ok(())
     }
 
-    fn is_complete(&self, now_ms: u64) -> bool {
-        self.active.begun_ms.is_some_and(|begun_ms| {
-            self.active.bytes >= self.limits.bytes || now_ms.saturating_sub(begun_ms) >= self.limits.age_ms
-        })
-    }
-
-    /// Begins a new slice. The one before goes from memory into tables: only then may its journals go.
-    fn roll(&mut self) -> Result<(), Failure> {
-        let slice = Slice::create(&self.database, self.reach.head + 1).map_err(Failure::of_database)?;
-        self.durable.sync().map_err(|error| Failure::ambiguous(&error))?;
-        self.shared.slices.push(slice.clone());
-        let active = Active { slice, bytes: 0, begun_ms: None };
-        let complete = std::mem::replace(&mut self.active, active);
-        complete.slice.keyspace.rotate_memtable().map_err(Failure::of_database)?;
-        self.flushing.push_back(complete.slice);
-        self.wait_for_flushes()?;
-        self.measure();
-        Ok(())
-    }
-
-    /// The database slows down only whoever fills one keyspace faster than it is flushed; ours are many.
-    fn wait_for_flushes(&mut self) -> Result<(), Failure> {
-        loop {
-            while self.flushing.front().is_some_and(|slice| slice.keyspace.sealed_memtable_count() == 0) {
-                self.flushing.pop_front();
-            }
-            if self.flushing.len() <= MAX_FLUSHING {
-                return Ok(());
-            }
+    /// The database itself waits for buffers too, but a tenth of a second at a time.
+    fn wait_for_flushes(&self) -> Result<(), Failure> {
+        while self.keyspace.sealed_memtable_count() > MAX_FLUSHING {
             self.look_for_failure()?;
             std::thread::park_timeout(FLUSH_POLL);
         }
+        Ok(())
     }
 
     /// Writes nothing; fails when the database failed in one of its own threads meanwhile.
@@ -265,11 +221,7 @@ impl Committer {
     }
 
     fn trim(&mut self, through: u64) -> Result<(), Failure> {
-        let through = through.min(self.reach.head);
-        if through == self.reach.head && self.is_complete(self.clock.now_ms()) {
-            self.roll()?;
-        }
-        let first = self.shared.slices.first_behind(through);
+        let first = through.min(self.reach.head) + 1;
         if first <= self.reach.first {
             return Ok(());
         }
@@ -279,24 +231,30 @@ impl Committer {
         recorded.map_err(|error| Failure::ambiguous(&error))?;
         self.reach = reach;
         self.shared.trimmed(first);
-        self.condemned.extend(self.shared.slices.take_before(first));
+        self.trimmed = true;
+        if first > reach.head && self.database.write_buffer_size() >= MIN_FLUSH_BYTES {
+            // Journals go only when all that is in them is in tables. If traffic stopped, nothing else would bring it there.
+            self.keyspace.rotate_memtable().map_err(Failure::of_database)?;
+        }
         Ok(())
     }
 
-    /// One at a time, between groups: each takes some milliseconds.
-    fn remove_one_condemned(&mut self) {
-        let Some(slice) = self.condemned.pop_front() else { return };
-        if let Err(error) = self.database.delete_keyspace(slice.keyspace) {
-            // It is behind the beginning of the log and goes when the log is opened again.
-            tracing::warn!(%error, first = slice.first, "a trimmed part of the log could not be removed");
+    /// Gives the disk back what was trimmed, as far as whole tables hold nothing else.
+    fn drop_tables(&mut self) -> Result<(), Failure> {
+        let now_ms = self.clock.now_ms();
+        if !self.trimmed || now_ms.abs_diff(self.dropped_ms) < DROP_EVERY_MS {
+            return Ok(());
         }
-        self.measure();
+        self.dropped_ms = now_ms;
+        if entries::drop_tables_before(&self.keyspace, self.reach.first).map_err(Failure::of_database)? {
+            self.measure();
+        }
+        // What is still being flushed becomes a table later.
+        self.trimmed = self.keyspace.sealed_memtable_count() > 0;
+        Ok(())
     }
 
     fn idle(&mut self) -> Result<(), Failure> {
-        while !self.condemned.is_empty() {
-            self.remove_one_condemned();
-        }
         self.look_for_failure()?;
         self.durable.sync().map_err(|error| Failure::ambiguous(&error))?;
         self.measure();
@@ -346,7 +304,9 @@ impl Failure {
                 let reason = "writing to disk failed earlier, outside of any append".to_owned();
                 Self { reason, ambiguous: false }
             }
-            fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => Self::ambiguous(&error),
+            fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+                Self::ambiguous(&error)
+            }
             other => Self::ambiguous(&other),
         }
     }

@@ -3,34 +3,22 @@
 //! What was lost at the end, and only there, can be accepted by asking for a new epoch. Damage with whole entries behind it
 //! is refused in any case: to go on without it would be a silent hole.
 
-use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
-use fjall::Database;
+use fjall::Keyspace;
 
-use super::committer::{Active, Committer, Order, SliceLimits};
+use super::committer::{Committer, Order};
 use super::durable_head::{DurableHead, Reach};
+use super::entries::{self, Entries};
 use super::journal::{self, JournalError};
 use super::recent::Shared;
-use super::record::Damage;
 use super::room::Room;
-use super::slices::{Slice, Slices};
 use super::{DiskOptions, OpenError, identity};
 use crate::clock::Clock;
 use crate::domain::Epoch;
-use crate::log::LogEntry;
-
-/// Blocks of tables that were read lately.
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
-
-/// One writes tables; there is nothing to compact.
-const DATABASE_THREADS: usize = 1;
-
-/// A journal is 64 MiB; completed slices are written to tables at once, so that there are never many.
-const MAX_JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
 
 /// What an open log consists of.
 pub(super) struct Opened {
@@ -38,15 +26,6 @@ pub(super) struct Opened {
     pub(super) committer: Committer,
     pub(super) shared: Arc<Shared>,
     pub(super) orders: mpsc::Sender<Order>,
-}
-
-/// The slices of a database, checked at their borders.
-struct Whole {
-    slices: Vec<Slice>,
-    /// Slices in front of the log's beginning, or empty ones behind its end.
-    leftover: VecDeque<Slice>,
-    reach: Reach,
-    begun_ms: Option<u64>,
 }
 
 pub(super) fn open(options: DiskOptions, clock: Clock) -> Result<Opened, OpenError> {
@@ -64,25 +43,27 @@ pub(super) fn open(options: DiskOptions, clock: Clock) -> Result<Opened, OpenErr
         .map_err(|error| OpenError::io(&durable_path, error))?
         .ok_or_else(|| OpenError::DamagedFile { path: durable_path.clone() })?;
     cut_torn(&database_path, recorded, options.new_epoch)?;
-    let database = open_database(&database_path)?;
-    let whole = check(&database, &database_path, recorded, options.new_epoch)?;
+    let opened = entries::open_database(&database_path, options.write_buffer_bytes);
+    let (database, keyspace) = opened.map_err(|error| database_error(&database_path, error))?;
+    let reach = check(&keyspace, &database_path, recorded, options.new_epoch)?;
     let epoch = if options.new_epoch && found.is_some() {
         identity::replace(directory, options.fresh_epoch).map_err(|error| OpenError::io(directory, error))?;
-        tracing::warn!(head = whole.reach.head, "the log goes on with a new epoch: positions from before mean nothing");
+        tracing::warn!(
+            head = reach.head,
+            "the log goes on with a new epoch: positions from before mean nothing"
+        );
         options.fresh_epoch
     } else {
         epoch
     };
     // The database has synced its journal by now: what was found there is as durable as what was recorded.
-    let recorded = durable.write(whole.reach).and_then(|()| durable.sync());
+    let recorded = durable.write(reach).and_then(|()| durable.sync());
     recorded.map_err(|error| OpenError::io(&durable_path, error))?;
 
     let room = Room::new(directory.clone(), options.reserve_bytes, options.free_space, clock.now_ms())
         .map_err(|error| OpenError::io(directory, error))?;
-    let active = whole.slices.last().expect("a checked log has a slice").clone();
-    let bytes = active.keyspace.disk_space() + database.write_buffer_size();
-    let active = Active { slice: active, bytes, begun_ms: whole.begun_ms };
-    let shared = Arc::new(Shared::new(epoch, Slices::new(whole.slices), whole.reach.first, whole.reach.head));
+    let shared =
+        Arc::new(Shared::new(epoch, Entries::new(keyspace.clone(), reach.first), reach.first, reach.head));
     if let Ok(bytes) = database.disk_space() {
         shared.set_bytes(bytes);
     }
@@ -91,14 +72,14 @@ pub(super) fn open(options: DiskOptions, clock: Clock) -> Result<Opened, OpenErr
         orders: receiver,
         database,
         shared: Arc::clone(&shared),
-        active,
-        reach: whole.reach,
+        keyspace,
+        reach,
         durable,
         room,
         clock,
-        limits: SliceLimits { bytes: options.slice_bytes, age_ms: options.slice_age_ms },
-        flushing: VecDeque::new(),
-        condemned: whole.leftover,
+        // What was trimmed before may have stayed in tables.
+        trimmed: true,
+        dropped_ms: 0,
         unmeasured_bytes: 0,
     };
     Ok(Opened { lock, committer, shared, orders })
@@ -117,7 +98,12 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
 
 /// Makes a log of an empty directory. The identity comes last: without it nothing was ever accepted, so what an
 /// interrupted beginning left may go.
-fn begin(directory: &Path, database: &Path, durable: &Path, options: &DiskOptions) -> Result<Epoch, OpenError> {
+fn begin(
+    directory: &Path,
+    database: &Path,
+    durable: &Path,
+    options: &DiskOptions,
+) -> Result<Epoch, OpenError> {
     let begun = || -> io::Result<()> {
         if database.try_exists()? {
             // Entries without an identity are somebody's log that lost a file, unless the durable head is at its start.
@@ -131,7 +117,10 @@ fn begin(directory: &Path, database: &Path, durable: &Path, options: &DiskOption
         DurableHead::create(durable)
     };
     begun().map_err(|error| OpenError::io(directory, error))?;
-    drop(open_database(database)?);
+    drop(
+        entries::open_database(database, options.write_buffer_bytes)
+            .map_err(|error| database_error(database, error))?,
+    );
     identity::replace(directory, options.fresh_epoch).map_err(|error| OpenError::io(directory, error))?;
     Ok(options.fresh_epoch)
 }
@@ -155,15 +144,6 @@ fn cut_torn(database: &Path, recorded: Reach, new_epoch: bool) -> Result<(), Ope
     torn.cut().map_err(|error| OpenError::io(database, error))
 }
 
-fn open_database(path: &Path) -> Result<Database, OpenError> {
-    Database::builder(path)
-        .cache_size(CACHE_BYTES)
-        .worker_threads(DATABASE_THREADS)
-        .max_journaling_size(MAX_JOURNAL_BYTES)
-        .open()
-        .map_err(|error| database_error(path, error))
-}
-
 fn database_error(path: &Path, error: fjall::Error) -> OpenError {
     match error {
         fjall::Error::Locked => OpenError::InUse(path.to_owned()),
@@ -172,46 +152,19 @@ fn database_error(path: &Path, error: fjall::Error) -> OpenError {
     }
 }
 
-/// Checks that slices follow each other without a hole, from the recorded beginning to the recorded head or beyond.
-fn check(database: &Database, path: &Path, recorded: Reach, new_epoch: bool) -> Result<Whole, OpenError> {
-    let slices = Slice::all(database).map_err(|error| database_error(path, error))?;
-    let slices = slices.ok_or_else(|| OpenError::DamagedFile { path: path.to_owned() })?;
-    let (leftover, slices): (Vec<_>, Vec<_>) =
-        slices.into_iter().partition(|slice| slice.first < recorded.first);
-    let mut whole = Whole {
-        slices: Vec::new(),
-        leftover: leftover.into(),
-        reach: Reach { head: recorded.first - 1, ..recorded },
-        begun_ms: None,
-    };
-    let mut newest: Option<LogEntry> = None;
-    for slice in slices {
-        let next = whole.reach.head + 1;
-        match slice.borders()? {
-            Some((first, last)) => {
-                if slice.first != next || first.number != next {
-                    return Err(Damage::missing(next).into());
-                }
-                whole.begun_ms = Some(first.timestamp_ms);
-                whole.reach.head = last.number;
-                newest = Some(last);
-                whole.slices.push(slice);
-            }
-            // It was to take what comes next.
-            None if slice.first == next => {
-                whole.begun_ms = None;
-                whole.slices.push(slice);
-            }
-            None => whole.leftover.push_back(slice),
-        }
+/// Checks the borders: from the recorded beginning to the recorded head or beyond.
+fn check(keyspace: &Keyspace, path: &Path, recorded: Reach, new_epoch: bool) -> Result<Reach, OpenError> {
+    let last = entries::last_number(keyspace).map_err(|error| database_error(path, error))?;
+    let last = last.ok_or_else(|| OpenError::DamagedFile { path: path.to_owned() })?;
+    // Of what was trimmed some may still be there.
+    let head = last.max(recorded.first - 1);
+    if head < recorded.head && !new_epoch {
+        return Err(OpenError::BelowDurableHead { head, durable: recorded.head });
     }
-    if whole.reach.head < recorded.head && !new_epoch {
-        return Err(OpenError::BelowDurableHead { head: whole.reach.head, durable: recorded.head });
+    let mut timestamp_ms = recorded.timestamp_ms;
+    if head >= recorded.first {
+        entries::get(keyspace, recorded.first)?;
+        timestamp_ms = entries::get(keyspace, head)?.timestamp_ms.max(timestamp_ms);
     }
-    whole.reach.timestamp_ms = newest.map_or(0, |entry| entry.timestamp_ms).max(recorded.timestamp_ms);
-    if whole.slices.is_empty() {
-        let slice = Slice::create(database, whole.reach.head + 1).map_err(|error| database_error(path, error))?;
-        whole.slices.push(slice);
-    }
-    Ok(whole)
+    Ok(Reach { head, timestamp_ms, ..recorded })
 }

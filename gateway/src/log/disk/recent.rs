@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-use super::slices::Slices;
+use super::entries::Entries;
 use crate::domain::Epoch;
 use crate::log::{LogEntry, TailError};
 
@@ -21,7 +21,7 @@ const TAIL_BATCH: usize = 1_024;
 /// The log as its readers see it.
 pub(super) struct Shared {
     pub(super) epoch: Epoch,
-    pub(super) slices: Slices,
+    pub(super) entries: Entries,
     /// What the log takes on disk.
     pub(super) bytes: AtomicU64,
     /// Wakes tails: there is more, or it is over.
@@ -51,9 +51,9 @@ pub(super) enum Behind {
 }
 
 impl Shared {
-    pub(super) fn new(epoch: Epoch, slices: Slices, first: u64, head: u64) -> Self {
+    pub(super) fn new(epoch: Epoch, entries: Entries, first: u64, head: u64) -> Self {
         let recent = Recent { first, head, kept: VecDeque::new(), kept_bytes: 0, ended: None };
-        Self { epoch, slices, bytes: AtomicU64::new(0), grown: Notify::new(), recent: Mutex::new(recent) }
+        Self { epoch, entries, bytes: AtomicU64::new(0), grown: Notify::new(), recent: Mutex::new(recent) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent> {
@@ -68,6 +68,7 @@ impl Shared {
 
     /// What is before `first` is gone.
     pub(super) fn trimmed(&self, first: u64) {
+        self.entries.trimmed(first);
         let mut recent = self.lock();
         recent.first = first;
         while recent.kept.front().is_some_and(|entry| entry.number < first) {

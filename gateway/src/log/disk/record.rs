@@ -31,6 +31,10 @@ impl Damage {
     pub(super) fn missing(number: u64) -> Self {
         Self::new(number, "is missing")
     }
+
+    pub(super) fn unreadable(number: u64, error: &dyn std::fmt::Display) -> Self {
+        Self::new(number, format!("cannot be read: {error}"))
+    }
 }
 
 pub(super) fn key(number: u64) -> [u8; 8] {

@@ -38,15 +38,29 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(directory: PathBuf, reserve_bytes: u64, ask: FreeSpace, now_ms: u64) -> io::Result<Self> {
+    pub(super) fn new(
+        directory: PathBuf,
+        reserve_bytes: u64,
+        ask: FreeSpace,
+        now_ms: u64,
+    ) -> io::Result<Self> {
         let free_bytes = ask(&directory)?;
-        Ok(Self { directory, reserve_bytes, ask, free_bytes, asked_ms: now_ms, written_bytes: 0, short: false })
+        Ok(Self {
+            directory,
+            reserve_bytes,
+            ask,
+            free_bytes,
+            asked_ms: now_ms,
+            written_bytes: 0,
+            short: false,
+        })
     }
 
     /// Asks again when the last answer is old or used up, and always while room is short: it should end soon.
     pub(super) fn refresh(&mut self, now_ms: u64) {
-        let holds =
-            now_ms.abs_diff(self.asked_ms) < ASK_EVERY_MS && self.written_bytes < ASK_AFTER_BYTES && !self.short;
+        let holds = now_ms.abs_diff(self.asked_ms) < ASK_EVERY_MS
+            && self.written_bytes < ASK_AFTER_BYTES
+            && !self.short;
         if holds {
             return;
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinHandle};
 
+use super::entries::{ChunkLimits, ScanError};
 use super::recent::{Behind, Shared};
-use super::slices::{ChunkLimits, ScanError};
 use crate::log::{BoxFuture, LogEntry, ReadError, Tail, TailError};
 
 /// Large enough to read a disk at full speed, small enough to be applied while the next one is read.
@@ -30,7 +30,7 @@ impl DiskTail {
 
     fn read_ahead(&mut self, head: u64) {
         let (shared, first) = (Arc::clone(&self.shared), self.after + 1);
-        self.ahead = Some(tokio::task::spawn_blocking(move || shared.slices.scan(first, head, CHUNK)));
+        self.ahead = Some(tokio::task::spawn_blocking(move || shared.entries.scan(first, head, CHUNK)));
     }
 
     /// Moves behind these entries and begins to read what follows, unless memory has it.
@@ -52,7 +52,9 @@ impl DiskTail {
                     Ok(entries) => return Ok(self.advance(entries)),
                     // Trimmed or closed meanwhile: what holds now is told below.
                     Err(ScanError::Trimmed | ScanError::Closed) => {}
-                    Err(ScanError::Damaged(damage)) => return Err(TailError::Unavailable(damage.to_string())),
+                    Err(ScanError::Damaged(damage)) => {
+                        return Err(TailError::Unavailable(damage.to_string()));
+                    }
                 }
             }
             let shared = Arc::clone(&self.shared);
@@ -84,7 +86,7 @@ pub(super) async fn read(shared: Arc<Shared>, numbers: Vec<u64>) -> Result<Vec<O
     }
     let read = tokio::task::spawn_blocking({
         let on_disk = on_disk.clone();
-        move || shared.slices.get(&on_disk)
+        move || shared.entries.get(&on_disk)
     });
     let read = flatten(read.await).map_err(|error| match error {
         ScanError::Damaged(damage) => ReadError(damage.to_string()),
@@ -105,6 +107,9 @@ fn flatten<T>(read: Result<Result<T, ScanError>, JoinError>) -> Result<T, ScanEr
         if error.is_cancelled() {
             return Err(ScanError::Closed);
         }
-        Err(ScanError::Damaged(super::record::Damage::new(0, format!("or a later one made the reader fail: {error}"))))
+        Err(ScanError::Damaged(super::record::Damage::new(
+            0,
+            format!("or a later one made the reader fail: {error}"),
+        )))
     })
 }
