@@ -25,7 +25,7 @@ use crate::http::{self, Http, SendLimits};
 use crate::lifecycle::Lifecycle;
 use crate::listener::{self, BoundListener, Limits};
 use crate::log::entry::Settings;
-use crate::log::{Durability, Log, MemoryLog};
+use crate::log::{DiskLog, DiskOptions, Durability, Log, MemoryLog, OpenError};
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
 use crate::protocol::CloseCode;
@@ -77,6 +77,9 @@ pub enum BindError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// The log could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The log could not be used.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -115,7 +118,7 @@ impl App {
         let operators =
             listen(&config, "ops.listen", config.ops.listen, MAX_OPS_CONNECTIONS, &Arc::new(Metrics::new()))?;
 
-        let log = open_log(&config, &clock);
+        let log = open_log(&config, &clock).await?;
         let durability = log.durability();
         let options = delivery_options(&config);
         let delivery = Delivery::start(log, options, clock, Arc::clone(&metrics), &lifecycle).await?;
@@ -198,6 +201,7 @@ impl App {
         let all_ended = lifecycle.end(remaining).await;
         finished.cancel();
         let served_ops = serving_ops.await;
+        audit(&delivery, &metrics, config.mailbox.max_notifications);
 
         let crashed = lifecycle.has_crashed() || !matches!((served, served_ops), (Ok(Ok(())), Ok(Ok(()))));
         match (crashed, all_ended) {
@@ -206,6 +210,16 @@ impl App {
             (false, true) => Ok(()),
         }
     }
+}
+
+/// Closes the books: what was accepted is pending or final, to the last one.
+fn audit(delivery: &Delivery, metrics: &Metrics, mailbox_max_count: u32) {
+    delivery.refresh_metrics(mailbox_max_count);
+    let imbalance = metrics.ledger_imbalance.get();
+    if imbalance != 0 {
+        tracing::error!(imbalance, "the ledger does not balance: this is a bug of the gateway");
+    }
+    debug_assert_eq!(imbalance, 0, "the ledger does not balance");
 }
 
 fn listen(
@@ -231,13 +245,20 @@ fn max_connections(config: &Config) -> usize {
     })
 }
 
-fn open_log(config: &Config, clock: &Clock) -> Arc<dyn Log> {
+async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, OpenError> {
     match &config.log.store {
-        LogStore::Disk(_) => todo!(),
+        LogStore::Disk(directory) => {
+            let mut options = DiskOptions::new(directory, Epoch::from_bits(random_bits()));
+            options.reserve_bytes = config.log.disk_reserve.0;
+            options.new_epoch = config.log.new_epoch;
+            let clock = clock.clone();
+            let opening = tokio::task::spawn_blocking(|| DiskLog::open(options, clock));
+            Ok(Arc::new(opening.await.expect("opening a log does not panic")?))
+        }
         LogStore::Memory => {
             // What is in memory is new at every start: so is its epoch.
             let epoch = Epoch::from_bits(random_bits());
-            Arc::new(MemoryLog::new(epoch, clock.clone(), config.log.memory_max_bytes.0))
+            Ok(Arc::new(MemoryLog::new(epoch, clock.clone(), config.log.memory_max_bytes.0)))
         }
     }
 }

@@ -281,8 +281,9 @@ impl Server {
     }
 }
 
-/// Arguments for ports that the system chooses.
-pub(crate) const EPHEMERAL: [&str; 4] = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+/// Arguments for ports that the system chooses and a log that leaves nothing behind.
+pub(crate) const EPHEMERAL: [&str; 6] =
+    ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log", "memory"];
 
 /// A gateway inside the test.
 pub(crate) struct Running {
@@ -313,10 +314,14 @@ impl Running {
 
     /// Begins the stop; the future resolves at its end.
     pub(crate) fn stop(self) -> impl Future<Output = Result<(), RunError>> {
-        let Self { stop, ended, .. } = self;
+        let Self { stop, ended, metrics, .. } = self;
         // It may have ended by itself.
         let _ = stop.send(());
-        async { within_patience("the end of the gateway", ended).await.expect("no panic") }
+        async move {
+            let end = within_patience("the end of the gateway", ended).await.expect("no panic");
+            assert_eq!(metrics.ledger_imbalance.get(), 0, "what was accepted is accounted for");
+            end
+        }
     }
 
     pub(crate) fn url(&self) -> String {
