@@ -235,13 +235,15 @@ async fn trimming_gives_the_disk_back() {
     let (log, directory) = (&log.log, log.directory.path());
     for _ in 0..100 {
         append(log, vec![NewEntry::ordinary(Bytes::from(vec![b'x'; 700_000]))]).await;
+        // Time to write a table, or there would be few large ones.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let before = disk_usage(directory);
     let tables = || disk_usage(&directory.join("entries/keyspaces"));
-    assert!(before > 70_000_000 && tables() > 40_000_000, "{before}");
+    assert!(before > 70_000_000 && tables() > 60_000_000, "{before}");
     log.trim(50).await;
     assert_eq!(log.state().await.unwrap().first, 51);
-    eventually("half of the tables is gone", || tables() < 37_000_000).await;
+    eventually("half of the tables is gone", || tables() < 50_000_000).await;
     assert_eq!(everything(log).await.unwrap().len(), 50);
     log.trim(100).await;
     eventually("the tables are gone", || tables() < 500_000).await;
