@@ -1,5 +1,8 @@
 //! The contract suite on real directories, and what only a log on disk promises: it comes back as it was.
 
+mod crash;
+mod damage;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
