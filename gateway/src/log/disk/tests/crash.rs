@@ -158,3 +158,24 @@ async fn a_disk_that_fills_up_refuses_before_it_writes() {
     let directory = tempfile::tempdir().unwrap();
     run_with_faults("meets_a_disk_that_fills_up", directory.path(), "");
 }
+
+#[tokio::test]
+async fn a_failure_in_the_background_ends_the_log_even_if_nothing_is_appended() {
+    let log = in_directory(Clock::system(), |options| options.write_buffer_bytes = 10_000);
+    let mut tail = log.tail(0).unwrap();
+    append(&log.log, batch("x", 1)).await;
+    assert_eq!(tail.next().await.unwrap().len(), 1);
+    // Where tables are written to.
+    fs::remove_dir_all(log.directory.path().join("entries/keyspaces/1/tables")).unwrap();
+    append(&log.log, batch("y", 200)).await;
+    let mut seen = 1;
+    let reason = loop {
+        match tail.next().await {
+            Ok(entries) => seen += entries.len(),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(seen == 201 && reason.contains("outside of any append"), "{seen}: {reason}");
+    let refused = log.append(batch("z", 1)).await;
+    assert!(matches!(refused[..], [Err(AppendError::Unavailable(_))]), "{refused:?}");
+}

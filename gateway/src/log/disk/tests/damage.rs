@@ -130,6 +130,30 @@ async fn damage_in_front_of_whole_batches_is_named_and_never_accepted() {
     }
 }
 
+#[tokio::test]
+async fn damage_in_front_of_a_later_journal_is_named_and_never_accepted() {
+    let (directory, entries) = four_batches(|_| ()).await;
+    set_durable(directory.path(), 0);
+    let first = journal(directory.path());
+    let second = first.with_file_name("1.jnl");
+    // A batch begins 13 bytes in front of its first item, whose payload begins 41 bytes into it.
+    let border = place(&first, "three:0") - 13 - 41;
+    let bytes = fs::read(&first).unwrap();
+    fs::write(&first, &bytes[..border]).unwrap();
+    fs::write(&second, &bytes[border..]).unwrap();
+    let whole = copy(directory.path());
+    assert_eq!(survivors(whole.path()).await.unwrap(), entries, "the border is right");
+    // With nothing whole in front, what is named is the last one that is missing.
+    for (wanted, number) in [("two:2", 4), ("one:0", 3)] {
+        let copy = copy(directory.path());
+        flip(&journal(copy.path()), place(&first, wanted));
+        let refused = refusal(options(copy.path()));
+        assert!(matches!(&refused, OpenError::DamagedEntry(damage) if damage.number == number), "{refused}");
+    }
+    flip(&second, place(&second, "four:0"));
+    assert_eq!(survivors(directory.path()).await.unwrap(), entries[..9]);
+}
+
 /// Opens a damaged copy and reads it: either it is refused or an error names what is wrong, or this much is there.
 async fn survivors(directory: &Path) -> Result<Vec<LogEntry>, String> {
     let log = DiskLog::open(options(directory), Clock::system()).map_err(|error| error.to_string())?;
