@@ -6,7 +6,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use poem::Server;
@@ -21,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LogStore};
 use crate::delivery::{Delivery, DeliveryOptions, StartError};
 use crate::domain::{Epoch, OverflowPolicy};
+use crate::edge::{Admission, ReconnectAdvice};
 use crate::http::{self, Http, SendLimits};
 use crate::lifecycle::Lifecycle;
 use crate::listener::{self, BoundListener, Limits};
@@ -29,6 +29,7 @@ use crate::log::{DiskLog, DiskOptions, Durability, Log, MemoryLog, OpenError};
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
 use crate::protocol::CloseCode;
+use crate::sse::{StreamApi, Streams};
 use crate::ws::{SocketApi, Sockets};
 
 /// HTTP/2 streams one connection may have open at the same time.
@@ -291,17 +292,27 @@ fn public_endpoint(
 ) -> BoxEndpoint<'static, Response> {
     // Without keys the mode is open: pages on this machine, such as development servers, are welcome.
     let origins = OriginPolicy::new(&config.http.allowed_origins, true);
+    let admission = Admission { origins: origins.clone(), lifecycle: lifecycle.clone() };
+    let advice = Arc::new(ReconnectAdvice::new(config.shutdown.reconnect_window, random_bits()));
+    let seed = random_bits();
+    let streams = Streams {
+        delivery: delivery.clone(),
+        metrics: Arc::clone(metrics),
+        admission: admission.clone(),
+        heartbeat: config.sessions.heartbeat,
+        advice: Arc::clone(&advice),
+        seed,
+    };
     let sockets = Sockets {
         delivery: delivery.clone(),
         metrics: Arc::clone(metrics),
         lifecycle: lifecycle.clone(),
-        origins: origins.clone(),
+        admission,
         heartbeat: config.sessions.heartbeat,
         write_timeout: config.sessions.write_timeout,
         max_inbound_frame: config.sessions.max_inbound_frame.as_usize(),
-        reconnect_window: config.shutdown.reconnect_window,
-        seed: random_bits(),
-        advice: AtomicU64::new(random_bits()),
+        seed,
+        advice,
     };
     let http = Http {
         delivery: delivery.clone(),
@@ -319,7 +330,7 @@ fn public_endpoint(
         max_body: config.http.max_body.as_usize(),
         body_timeout: config.http.body_timeout,
     };
-    http::routes(http, SocketApi(Arc::new(sockets)))
+    http::routes(http, (SocketApi(Arc::new(sockets)), StreamApi(Arc::new(streams))))
 }
 
 fn host_policy(listen: SocketAddr) -> HostPolicy {
