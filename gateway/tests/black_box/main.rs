@@ -10,6 +10,7 @@ mod acks;
 mod backpressure;
 mod commands;
 mod drain;
+mod durable;
 mod exposition;
 mod harness;
 mod hostile;
