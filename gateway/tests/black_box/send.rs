@@ -166,7 +166,8 @@ async fn a_request_that_is_no_send_is_refused_as_what_it_is() {
         Answer::of(request().body(body)).await.refused(415, None);
         Answer::of(request().header("content-type", "text/plain").body(body)).await.refused(415, None);
         for key in ["", "a b", &"x".repeat(256)] {
-            let with_key = request().header("content-type", "application/json").header("idempotency-key", key);
+            let with_key =
+                request().header("content-type", "application/json").header("idempotency-key", key);
             let answer = Answer::of(with_key.body(if path == SEND { body } else { "[]" })).await;
             answer.refused(400, Some("Idempotency-Key"));
         }
