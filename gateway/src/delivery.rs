@@ -30,9 +30,10 @@ use crate::clock::Clock;
 use crate::domain::{Epoch, Position, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::log::entry::{Settings, encode_settings};
-use crate::log::{Log, NewEntry, ReadError, Tail};
+use crate::log::{Log, NewEntry, ReadError, TailError};
 use crate::metrics::Metrics;
 use crate::protocol::CloseCode;
+use follow::Follower;
 
 pub use crate::registry::UserSummary;
 pub use acks::AckError;
@@ -139,17 +140,11 @@ impl Delivery {
         });
         shared.applied.advance(state.first - 1);
         let tail = log.tail(state.first - 1).map_err(|error| StartError::Unusable(error.to_string()))?;
+        let mut follower = Follower::new(Arc::clone(&shared), tail, state.head);
+        follower.rebuild().await.map_err(|error| StartError::Unusable(error.to_string()))?;
         let (committer, queue) = Committer::new();
-        lifecycle.spawn_essential(
-            "log",
-            commit_and_apply(Arc::clone(&shared), queue, tail, state.head, lifecycle.clone()),
-        );
-        tokio::select! {
-            () = shared.applied.reached(state.head) => {}
-            () = shared.applied.halted.cancelled() => {
-                return Err(StartError::Unusable("it holds an entry that this build cannot apply".to_owned()));
-            }
-        }
+        let committing = commit_and_follow(Arc::clone(&shared), queue, follower, lifecycle.clone());
+        lifecycle.spawn_essential("log", committing);
         // They enter the log when they change, so that every node applies the same.
         if shared.state.settings().is_none_or(|(_, in_force)| in_force != options.settings) {
             let appended = committer.append(NewEntry::housekeeping(encode_settings(&options.settings))).await;
@@ -221,19 +216,21 @@ impl Delivery {
 
 /// Appends and applies in one task: what is appended is applied in the same turn, without waking another thread.
 ///
-/// Ends when either does.
-async fn commit_and_apply(
+/// Ends when the log cannot be followed any more, and says why. Whoever waits is told then that nobody can tell.
+async fn commit_and_follow(
     shared: Arc<Shared>,
     queue: publish::Queue,
-    tail: Box<dyn Tail>,
-    rebuilt_at: u64,
+    follower: Follower,
     lifecycle: Lifecycle,
-) {
-    tokio::select! {
+) -> TailError {
+    let error = tokio::select! {
         biased;
-        () = publish::commit(Arc::clone(&shared), queue) => {}
-        () = follow::run(shared, tail, rebuilt_at, lifecycle) => {}
-    }
+        // Ends with the last handle only: then there is nobody left to tell.
+        () = publish::commit(Arc::clone(&shared), queue) => return std::future::pending().await,
+        error = follower.run(lifecycle) => error,
+    };
+    shared.waiters.abandon(&error.to_string());
+    error
 }
 
 impl Applied {

@@ -3,6 +3,7 @@
 //! Stopping has two stages: *stopping* (not ready any more, sockets are told to leave, requests in flight end) and *ended*
 //! (whatever still runs is dropped). Every long-lived task is on one tracker, so that the end waits for all of them.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,17 +29,26 @@ impl Lifecycle {
         Self::default()
     }
 
-    /// Runs a task the gateway cannot do without: if it panics or returns before the end, the gateway stops and says so.
-    pub fn spawn_essential(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task the gateway cannot do without: if it panics, or returns a reason before the end, the gateway stops and
+    /// says so.
+    pub fn spawn_essential<R: Display + Send + 'static>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = R> + Send + 'static,
+    ) {
         let lifecycle = self.clone();
         let running = tokio::spawn({
             let ended = self.ended.clone();
             async move { ended.run_until_cancelled(task).await }
         });
         self.tasks.spawn(async move {
-            let returned_early = !matches!(running.await, Ok(None));
-            if returned_early && !lifecycle.ended.is_cancelled() {
-                tracing::error!(task = name, "an essential task ended; the gateway stops");
+            let reason = match running.await {
+                Ok(None) => return,
+                Ok(Some(reason)) => reason.to_string(),
+                Err(_) => "it panicked".to_owned(),
+            };
+            if !lifecycle.ended.is_cancelled() {
+                tracing::error!(task = name, reason, "the gateway cannot go on and stops");
                 lifecycle.crashed.store(true, Ordering::SeqCst);
                 lifecycle.stop();
             }
@@ -99,13 +109,19 @@ impl Lifecycle {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
+
+    async fn doomed() -> Infallible {
+        panic!("on purpose")
+    }
 
     #[tokio::test]
     async fn an_essential_task_that_panics_stops_the_gateway() {
         let lifecycle = Lifecycle::new();
         lifecycle.set_ready();
-        lifecycle.spawn_essential("doomed", async { panic!("on purpose") });
+        lifecycle.spawn_essential("doomed", doomed());
         lifecycle.stopping().await;
         assert!(lifecycle.has_crashed());
         assert!(!lifecycle.is_ready());
@@ -114,7 +130,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_cancels_essential_tasks_without_calling_it_a_crash() {
         let lifecycle = Lifecycle::new();
-        lifecycle.spawn_essential("endless", std::future::pending());
+        lifecycle.spawn_essential("endless", std::future::pending::<Infallible>());
         assert!(lifecycle.end(Duration::from_secs(5)).await);
         assert!(!lifecycle.has_crashed());
     }

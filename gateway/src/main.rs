@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gateway::app::{App, BindError};
+use gateway::app::{App, BindError, RunError};
 use gateway::commands::{self, CommandError};
 use gateway::config::{Config, ConfigError, EX_CONFIG, Sources, Values};
 use gateway::log::OpenError;
@@ -29,6 +29,8 @@ const RECOMMENDED_OPEN_FILES: u64 = 10_000;
 enum Failure {
     Config(ConfigError),
     Other(String),
+    /// The log has said why.
+    Told,
 }
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn report(failure: &Failure) -> ExitCode {
     let (message, code) = match failure {
         Failure::Config(error) => (error.to_string(), EX_CONFIG),
         Failure::Other(message) => (message.clone(), 1),
+        Failure::Told => return ExitCode::FAILURE,
     };
     // Nobody reads it when standard error is closed; the exit code still tells.
     let _ = writeln!(std::io::stderr(), "gateway: {message}");
@@ -110,7 +113,10 @@ async fn serve(options: Serve) -> Result<(), Failure> {
     let signals = Signals::listen().map_err(|error| Failure::Other(error.to_string()))?;
     // A courtesy: a closed standard output must not keep a gateway from serving.
     let _ = print(&arguments::greeting(&app));
-    app.run_until(signals.received()).await.map_err(|error| Failure::Other(error.to_string()))
+    app.run_until(signals.received()).await.map_err(|error| match error {
+        RunError::Crashed => Failure::Told,
+        error => Failure::Other(error.to_string()),
+    })
 }
 
 /// Raises the soft limit of open files to the hard one and warns once if what the system allows is small.

@@ -1,6 +1,7 @@
 //! The budgets of the design, measured against a gateway in a process of its own, over real sockets.
 //!
-//! `cargo bench --bench budgets -- [memory] [connects] [post] [push] [latency] [delay]`; without a name, all of them.
+//! `cargo bench --bench budgets -- [memory] [connects] [post] [push] [latency] [delay] [durable] [start] [topic] [acked]`;
+//! without a name, all of them.
 //! Generator and gateway share the machine's cores: rates are an order of magnitude, counts and processor time are better.
 #![expect(
     clippy::print_stdout,
@@ -8,11 +9,13 @@
     reason = "a measuring program prints, waits and reads clocks"
 )]
 
+mod durable;
 mod measure;
 mod process;
 mod wire;
 
-const MEASUREMENTS: [&str; 6] = ["memory", "connects", "post", "push", "latency", "delay"];
+const MEASUREMENTS: [&str; 10] =
+    ["memory", "connects", "post", "push", "latency", "delay", "durable", "start", "topic", "acked"];
 
 fn main() {
     let wanted: Vec<String> =
@@ -40,7 +43,11 @@ fn main() {
                 "post" => measure::post().await,
                 "push" => measure::push().await,
                 "latency" => measure::latency().await,
-                _ => measure::delay().await,
+                "delay" => measure::delay().await,
+                "durable" => durable::durable().await,
+                "start" => durable::start().await,
+                "topic" => durable::topic().await,
+                _ => durable::acked().await,
             }
         });
     }

@@ -8,14 +8,15 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use crate::durable::Directory;
 use crate::process::Process;
 use crate::wire::{Poster, Receiver, find, metric};
 
-const SEND: &str = "/v1/notifications";
-const BATCH: &str = "/v1/notifications/batch";
+pub(crate) const SEND: &str = "/v1/notifications";
+pub(crate) const BATCH: &str = "/v1/notifications/batch";
 
 /// Opens sockets for `user-0` to `user-<count>`, so many at the same time.
-async fn open(host: &str, count: usize, at_once: usize) -> Vec<Receiver> {
+pub(crate) async fn open(host: &str, count: usize, at_once: usize) -> Vec<Receiver> {
     let gate = Arc::new(Semaphore::new(at_once));
     let mut opening = JoinSet::new();
     for index in 0..count {
@@ -28,7 +29,7 @@ async fn open(host: &str, count: usize, at_once: usize) -> Vec<Receiver> {
     opening.join_all().await
 }
 
-fn names(count: usize) -> String {
+pub(crate) fn names(count: usize) -> String {
     (0..count).map(|index| format!("\"user-{index}\"")).collect::<Vec<_>>().join(",")
 }
 
@@ -36,7 +37,7 @@ fn names(count: usize) -> String {
 pub(crate) async fn memory() {
     const SESSIONS: usize = 10_000;
     const BURST: usize = 32;
-    let process = Process::start(&[]);
+    let process = Process::start();
     // Warm up what the first connections allocate once.
     drop(open(&process.http, 200, 64).await);
     settle(|| async { metric(&process.ops, "gateway_connections").await == 0.0 }).await;
@@ -80,7 +81,7 @@ pub(crate) async fn memory() {
     println!("memory: after every session closed: RSS {} (started with {empty})", process.resident_bytes());
 }
 
-async fn settle<F: Future<Output = bool>>(holds: impl Fn() -> F) {
+pub(crate) async fn settle<F: Future<Output = bool>>(holds: impl Fn() -> F) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds().await {
         assert!(Instant::now() < deadline, "it never settled");
@@ -91,7 +92,7 @@ async fn settle<F: Future<Output = bool>>(holds: impl Fn() -> F) {
 /// How fast 10,000 sockets are open, 512 at the same time.
 pub(crate) async fn connects() {
     const SESSIONS: usize = 10_000;
-    let process = Process::start(&[]);
+    let process = Process::start();
     let before = process.processor_time();
     let started = Instant::now();
     let receivers = open(&process.http, SESSIONS, 512).await;
@@ -109,7 +110,7 @@ pub(crate) async fn connects() {
 
 /// POSTs from 64 connections, closed loop, to users who are away: single ones, then batches of 100.
 pub(crate) async fn post() {
-    let process = Process::start(&[]);
+    let process = Process::start();
     let single = |index: usize| {
         format!(
             r#"{{"to":["user-{}"],"from":"alice","title":"Hello","body":"Your parcel is at the door.","ttl_seconds":60}}"#,
@@ -144,7 +145,7 @@ pub(crate) async fn post() {
 }
 
 /// Requests answered and how long each took, in microseconds.
-async fn closed_loop(
+pub(crate) async fn closed_loop(
     host: &str,
     path: &str,
     body: &(dyn Fn(usize) -> String + Sync),
@@ -184,7 +185,7 @@ async fn closed_loop(
 /// The gateway's processor time per frame, to 1,000 sessions: one notification at a time, and 16 in a burst.
 pub(crate) async fn push() {
     const SESSIONS: usize = 1_000;
-    let process = Process::start(&[]);
+    let process = Process::start();
     let received = Arc::new(AtomicU64::new(0));
     for mut receiver in open(&process.http, SESSIONS, 64).await {
         let received = Arc::clone(&received);
@@ -221,10 +222,15 @@ pub(crate) async fn push() {
 
 /// POST to frame at 2,000/s over 1,000 sockets, measured from the intended time.
 pub(crate) async fn latency() {
+    latency_of("memory", &Process::start()).await;
+    let directory = Directory::new();
+    latency_of("disk", &Process::start_on_disk(&directory.0)).await;
+}
+
+async fn latency_of(log: &str, process: &Process) {
     const SESSIONS: usize = 1_000;
     const RATE: u32 = 2_000;
     const SECONDS: u32 = 10;
-    let process = Process::start(&[]);
     let origin = Instant::now();
     let (samples, mut received) = mpsc::unbounded_channel();
     for mut receiver in open(&process.http, SESSIONS, 64).await {
@@ -280,7 +286,7 @@ pub(crate) async fn latency() {
     sending.abort();
     let used = process.processor_time() - before;
     println!(
-        "latency at {RATE}/s over {SESSIONS} sockets, POST (intended) to frame read: p50 {} us, p90 {} us, p99 {} us, p99.9 {} us, \
+        "latency, log {log}, at {RATE}/s over {SESSIONS} sockets, POST (intended) to frame read: p50 {} us, p90 {} us, p99 {} us, p99.9 {} us, \
          max {} us; gateway {:.1} % of a core; {} of {} arrived",
         push.value_at_quantile(0.5),
         push.value_at_quantile(0.9),
@@ -295,7 +301,7 @@ pub(crate) async fn latency() {
 
 /// What a send to 10,000 users who are away does to the pushes of somebody else.
 pub(crate) async fn delay() {
-    let process = Process::start(&[]);
+    let process = Process::start();
     let many = format!(r#"{{"to":[{}],"body":"{}","ttl_seconds":60}}"#, names(10_000), "x".repeat(100));
     let mut receiver = Receiver::connect(&process.http, "somebody").await.expect("it accepts");
     let mut sender = Poster::connect(&process.http).await.expect("it accepts");

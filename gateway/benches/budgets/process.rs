@@ -1,6 +1,7 @@
 //! The gateway under measurement: a process of its own, and what the kernel says of it.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// A running gateway; killed when dropped.
@@ -21,11 +22,19 @@ pub(crate) struct ProcessorTime {
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Process {
-    /// Starts the release build on free ports.
-    pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
+    /// Starts the release build on free ports, with its log in memory.
+    pub(crate) fn start() -> Self {
+        Self::start_with_log("memory")
+    }
+
+    /// Starts the release build on free ports, with its log in this directory.
+    pub(crate) fn start_on_disk(directory: &Path) -> Self {
+        Self::start_with_log(&format!("disk:{}", directory.display()))
+    }
+
+    fn start_with_log(log: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gateway"))
-            .args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
-            .envs(variables.iter().copied())
+            .args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log", log])
             .stdout(Stdio::piped())
             .spawn()
             .expect("the gateway starts");

@@ -20,8 +20,6 @@ pub(crate) struct Receiver {
     read: usize,
 }
 
-const ANSWER_PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
-
 impl Poster {
     pub(crate) async fn connect(host: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(host).await?;
@@ -29,17 +27,21 @@ impl Poster {
         Ok(Self { stream, host: host.to_owned(), answer: Vec::with_capacity(4_096) })
     }
 
-    /// The bytes of a request.
+    /// The bytes of a POST.
     pub(crate) fn request(&self, path: &str, body: &str) -> Vec<u8> {
+        self.request_with("POST", path, body)
+    }
+
+    fn request_with(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
         let length = body.len();
         let host = &self.host;
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         );
         [head.as_bytes(), body.as_bytes()].concat()
     }
 
-    /// Sends the bytes of a request and reads the answer; panics unless it is a 202.
+    /// Sends the bytes of a request and reads the answer; panics unless it is a 2xx.
     pub(crate) async fn send(&mut self, request: &[u8]) -> io::Result<()> {
         self.stream.write_all(request).await?;
         self.answer.clear();
@@ -49,7 +51,7 @@ impl Poster {
             }
             if let Some(end) = find(&self.answer, b"\r\n\r\n") {
                 let head = std::str::from_utf8(&self.answer[..end]).expect("headers are text");
-                assert!(head.starts_with("HTTP/1.1 202"), "{}", String::from_utf8_lossy(&self.answer));
+                assert!(head.starts_with("HTTP/1.1 20"), "{}", String::from_utf8_lossy(&self.answer));
                 let length = head.lines().find_map(|line| {
                     line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok()
                 });
@@ -60,6 +62,11 @@ impl Poster {
                 return Ok(());
             }
         }
+    }
+
+    pub(crate) async fn put(&mut self, path: &str, body: &str) -> io::Result<()> {
+        let request = self.request_with("PUT", path, body);
+        self.send(&request).await
     }
 
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> io::Result<()> {
@@ -105,7 +112,12 @@ impl Receiver {
                 {
                     break (start, end);
                 }
-                Some((0x89, ..)) => self.stream.write_all(&ANSWER_PONG).await?,
+                Some((0x89, start, end)) => {
+                    // Masked with zeros: the payload as it came, which is what acks.
+                    let length = u8::try_from(end - start).expect("a ping is short");
+                    let pong = [&[0x8a, 0x80 | length, 0, 0, 0, 0], &self.buffer[start..end]].concat();
+                    self.stream.write_all(&pong).await?;
+                }
                 Some((0x88, ..)) => return Err(io::ErrorKind::ConnectionAborted.into()),
                 Some(_) => {}
                 None => self.fill().await?,

@@ -4,6 +4,7 @@
 //! and come again. An ack is never invented.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ fn join(ranges: &mut Vec<Range>, mut range: Range) {
 }
 
 /// Appends what was gathered, at most once a period, until it is dropped. Input: [`Acks::gather`], fed by sessions and the API.
-pub(super) async fn run(shared: Arc<Shared>, committer: Committer) {
+pub(super) async fn run(shared: Arc<Shared>, committer: Committer) -> Infallible {
     loop {
         shared.acks.more.notified().await;
         flush(&shared, &committer).await;

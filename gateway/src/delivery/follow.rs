@@ -8,7 +8,7 @@ use super::apply::{Effect, StateMachine};
 use super::{Frame, Shared};
 use crate::lifecycle::Lifecycle;
 use crate::log::entry::{self, DecodeError, Entry, Publish, Recipients};
-use crate::log::{LogEntry, Tail};
+use crate::log::{LogEntry, Tail, TailError};
 use crate::metrics::Stage;
 
 /// Bytes of entries applied before others get a turn: some 10,000 recipients.
@@ -17,34 +17,71 @@ const YIELD_AFTER_BYTES: usize = 128 * 1024;
 /// While the state is rebuilt, progress is reported each time so many entries were applied.
 const PROGRESS_ENTRIES: u64 = 500_000;
 
-/// Follows the tail and applies what comes, until it is dropped. Up to `rebuilt_at` the state is rebuilt: nobody waits, and
-/// nothing is counted as if it happened now.
-///
-/// Skipping an entry would be a silent hole: one that cannot be applied halts it, and the gateway is not ready any more. It
-/// returns, and thereby stops the gateway, when the log cannot be followed.
-pub(super) async fn run(shared: Arc<Shared>, mut tail: Box<dyn Tail>, rebuilt_at: u64, lifecycle: Lifecycle) {
-    let mut machine = StateMachine::new();
-    loop {
-        let entries = match tail.next().await {
-            Ok(entries) => entries,
-            Err(error) => {
-                tracing::error!(%error, "the log cannot be followed any more");
-                return;
+/// A place in the log, and the state that was computed up to there.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    machine: StateMachine,
+    tail: Box<dyn Tail>,
+    /// Up to here the state is rebuilt: nobody waits, and nothing is counted as if it happened now.
+    rebuilt_at: u64,
+}
+
+/// Why the log cannot be followed any further.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FollowError {
+    /// Its tail ended.
+    #[error(transparent)]
+    Tail(#[from] TailError),
+    /// Skipping an entry would be a silent hole.
+    #[error("entry {number} cannot be applied: {error}")]
+    Entry { number: u64, error: DecodeError },
+}
+
+impl Follower {
+    pub(super) fn new(shared: Arc<Shared>, tail: Box<dyn Tail>, rebuilt_at: u64) -> Self {
+        Self { shared, machine: StateMachine::new(), tail, rebuilt_at }
+    }
+
+    /// Applies what the log already held.
+    pub(super) async fn rebuild(&mut self) -> Result<(), FollowError> {
+        while self.shared.applied.get() < self.rebuilt_at {
+            self.step().await?;
+        }
+        Ok(())
+    }
+
+    /// Follows the tail and applies what comes, until it is dropped. Returns, and thereby stops the gateway, when the log
+    /// cannot be followed.
+    ///
+    /// An entry that cannot be applied halts it instead: the gateway is not ready any more, sockets stay up and what is
+    /// pending stays; only a build that knows the entry can go on.
+    pub(super) async fn run(mut self, lifecycle: Lifecycle) -> TailError {
+        loop {
+            match self.step().await {
+                Ok(()) => {}
+                Err(FollowError::Tail(error)) => return error,
+                Err(error @ FollowError::Entry { .. }) => {
+                    tracing::error!(%error, "the log cannot be followed; not ready any more");
+                    lifecycle.set_not_ready();
+                    self.shared.applied.halt();
+                    return std::future::pending().await;
+                }
             }
-        };
+        }
+    }
+
+    /// Applies the next entries of the tail.
+    async fn step(&mut self) -> Result<(), FollowError> {
+        let entries = self.tail.next().await?;
         let mut work = 0;
         for entry in entries {
             work += entry.payload.len();
-            let live = entry.number > rebuilt_at;
-            if let Err(error) = apply_one(&shared, &mut machine, &entry, live) {
-                tracing::error!(%error, number = entry.number, "an entry cannot be applied; not ready any more");
-                lifecycle.set_not_ready();
-                shared.applied.halt();
-                // Sockets stay up and what is pending stays; only a build that knows the entry can go on.
-                return std::future::pending().await;
-            }
-            if !live && (entry.number % PROGRESS_ENTRIES == 0) {
-                tracing::info!(applied = entry.number, of = rebuilt_at, "rebuilding the state from the log");
+            let number = entry.number;
+            let live = number > self.rebuilt_at;
+            apply_one(&self.shared, &mut self.machine, &entry, live)
+                .map_err(|error| FollowError::Entry { number, error })?;
+            if !live && number.is_multiple_of(PROGRESS_ENTRIES) {
+                tracing::info!(applied = number, of = self.rebuilt_at, "rebuilding the state from the log");
             }
             if work > YIELD_AFTER_BYTES {
                 work = 0;
@@ -53,6 +90,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut tail: Box<dyn Tail>, rebuilt_at
         }
         // Sessions and senders that were woken get their turn before the next batch.
         tokio::task::yield_now().await;
+        Ok(())
     }
 }
 

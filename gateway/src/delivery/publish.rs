@@ -374,6 +374,14 @@ impl Waiters {
         waiter.flight.land(waiter.index, result);
     }
 
+    /// Tells everybody who waits that nobody can tell: apply has ended.
+    pub(super) fn abandon(&self, why: &str) {
+        let waiting: Vec<Waiter> = self.lock().drain().collect();
+        for waiter in waiting {
+            waiter.flight.land(waiter.index, Err(unknown(why)));
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.lock().is_empty()

@@ -4,6 +4,7 @@
 //! still holds, settings and memberships, is appended again in time. A log that dies with the process drops whatever nothing
 //! refers to any more, and one that runs short of room gives up its oldest part: what still waits there overflows.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const MIN_TRIMMED_ENTRIES: u64 = 1_024;
 const REFRESH_SECONDS: u32 = 3_600;
 
 /// Looks after the log once a period until it is dropped.
-pub(super) async fn run(shared: Arc<Shared>, committer: Committer, period: Duration) {
+pub(super) async fn run(shared: Arc<Shared>, committer: Committer, period: Duration) -> Infallible {
     let mut keeper = Keeper { shared, committer, refreshed: None };
     let mut period = tokio::time::interval(period);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -106,8 +106,8 @@ pub enum OpenError {
         /// The newest format this build reads.
         known: u32,
     },
-    /// An entry is not as it was written and others stand behind it.
-    #[error("{0}; entries behind it are there, so nothing is cut: restore the directory from a backup")]
+    /// An entry that others stand behind, or that was safe on disk, is not as it was written.
+    #[error("{0}; to go on without it would lose it silently: restore the directory from a backup")]
     DamagedEntry(#[from] Damage),
     /// One of the files beside the entries is not as it was written.
     #[error("{path} is damaged; restore the directory from a backup")]

@@ -67,7 +67,7 @@ pub(super) enum Inbound {
     /// The client is alive and asks nothing.
     Alive,
     /// The client has everything up to this position.
-    Acked(Position),
+    Acked { position: Position, after: Option<Position> },
     /// The client has read everything up to this number.
     Answered(u64),
     /// The client said goodbye with this code.
@@ -170,7 +170,7 @@ impl Session {
         self.unanswered = false;
         match message {
             Message::Text(text) => match ClientFrame::parse(text.as_str()) {
-                Ok(ClientFrame::Ack(position)) => Inbound::Acked(position),
+                Ok(ClientFrame::Ack { position, after }) => Inbound::Acked { position, after },
                 Err(InvalidClientFrame::NotAFrame) => Inbound::Refused(CloseCode::InvalidData),
                 Err(InvalidClientFrame::UnknownType) => Inbound::Refused(CloseCode::UnsupportedData),
             },
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(own.ask(7, start), Ask::Nothing, "this client acks itself");
         let position = Position::new(crate::domain::Epoch::from_bits(7), 9);
         let frame = format!(r#"{{"type":"ack","position":"{position}"}}"#);
-        assert_eq!(own.inbound(Ok(Message::Text(frame.into()))), Inbound::Acked(position));
+        assert_eq!(own.inbound(Ok(Message::Text(frame.into()))), Inbound::Acked { position, after: None });
     }
 
     #[test]

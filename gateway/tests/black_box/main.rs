@@ -6,9 +6,11 @@
 #![cfg(test)]
 
 mod access;
+mod acks;
 mod backpressure;
 mod commands;
 mod drain;
+mod durable;
 mod exposition;
 mod harness;
 mod hostile;
@@ -27,3 +29,4 @@ mod send;
 mod slow_requests;
 mod sse;
 mod topics;
+mod torture;

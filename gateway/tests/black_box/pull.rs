@@ -113,8 +113,10 @@ async fn an_ack_over_http_moves_the_acked_position_and_never_back() {
     gateway.ack("bob", &sent[0]).await;
     gateway.ack("bob", &sent[2]).await;
     let known = gateway.user("bob").await.body;
-    assert_eq!((&known["pending"], &known["acked"]), (&json!(0), &json!(sent[2])));
-    assert_eq!(gateway.listen("bob").await.welcome()["position"], known["acked"]);
+    assert_eq!(known["pending"], 0);
+    assert!(acked(&known) >= Place::of(&json!(sent[2])).number, "{known}");
+    let welcome = gateway.listen("bob").await.welcome().clone();
+    assert!(Place::of(&welcome["position"]).number >= acked(&known), "a session begins behind what is acked");
     gateway.stop().await;
 }
 

@@ -32,7 +32,9 @@ async fn a_notification_that_breaks_a_rule_is_refused_by_field_and_never_deliver
         (json!({}), Some("to")),
         (json!({"body": "for nobody"}), Some("to")),
         (json!({"to": ["bob"], "topic": "news"}), Some("to")),
-        (json!({"topic": "news"}), Some("topic")),
+        (json!({"topic": ""}), Some("topic")),
+        (json!({"topic": "a\nb"}), Some("topic")),
+        (json!({"topic": ["news"]}), Some("topic")),
         (json!({"to": []}), Some("to")),
         (json!({"to": "bob"}), Some("to")),
         (json!({"to": ["bob", ""]}), Some("to[1]")),
@@ -45,7 +47,8 @@ async fn a_notification_that_breaks_a_rule_is_refused_by_field_and_never_deliver
         (json!({"to": ["..", "bob"]}), Some("to[0]")),
         (json!({"to": ["bob", 7]}), Some("to[1]")),
         (json!({"to": too_many}), Some("to")),
-        (json!({"to": ["bob"], "ttl_seconds": 0}), Some("ttl_seconds")),
+        (json!({"to": ["bob"], "collapse_key": ""}), Some("collapse_key")),
+        (json!({"to": ["bob"], "collapse_key": "x".repeat(257)}), Some("collapse_key")),
         (json!({"to": ["bob"], "ttl_seconds": 604_801}), Some("ttl_seconds")),
         (json!({"to": ["bob"], "ttl_seconds": -1}), Some("ttl_seconds")),
         (json!({"to": ["bob"], "ttl_seconds": 4_294_967_296_u64}), Some("ttl_seconds")),
@@ -162,9 +165,12 @@ async fn a_request_that_is_no_send_is_refused_as_what_it_is() {
         let request = || gateway.request(Method::POST, path);
         Answer::of(request().body(body)).await.refused(415, None);
         Answer::of(request().header("content-type", "text/plain").body(body)).await.refused(415, None);
-        let with_key = request().header("content-type", "application/json").header("idempotency-key", "k-1");
-        let answer = Answer::of(with_key.body(if path == SEND { body } else { "[]" })).await;
-        answer.refused(400, Some("Idempotency-Key"));
+        for key in ["", "a b", &"x".repeat(256)] {
+            let with_key =
+                request().header("content-type", "application/json").header("idempotency-key", key);
+            let answer = Answer::of(with_key.body(if path == SEND { body } else { "[]" })).await;
+            answer.refused(400, Some("Idempotency-Key"));
+        }
     }
     for path in ["/v1", "/v1/nothing", "/v2/notifications", "/v1/notifications/", "/ws"] {
         post(&gateway, path, body).await.refused(404, None);

@@ -271,7 +271,7 @@ impl Committer {
 
     /// Refuses everything that still comes, until nobody can ask any more.
     fn end(self, failure: Failure) {
-        tracing::error!(reason = failure.reason, "the log on disk cannot go on");
+        // The tails say why: whoever follows them writes the one line about it.
         self.shared.end(&failure.reason);
         while let Ok(order) = self.orders.recv() {
             if let Order::Append(request) = order {

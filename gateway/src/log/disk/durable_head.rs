@@ -66,8 +66,12 @@ impl DurableHead {
     pub(super) fn write(&mut self, reach: Reach) -> io::Result<()> {
         self.turn += 1;
         self.dirty = true;
-        let place = PLACES[usize::from(self.turn % 2 == 0)];
-        self.file.write_all_at(&encode(self.turn, reach), place)
+        self.file.write_all_at(&encode(self.turn, reach), self.place())
+    }
+
+    /// Where the newest record stands.
+    fn place(&self) -> u64 {
+        PLACES[usize::from(self.turn.is_multiple_of(2))]
     }
 
     /// Brings what was written to the disk itself.
@@ -115,7 +119,7 @@ mod tests {
         assert_eq!(empty, Reach { head: 0, first: 1, timestamp_ms: 0 });
         record.write(reach(7)).unwrap();
         record.write(reach(9)).unwrap();
-        let last = PLACES[usize::from(record.turn % 2 == 0)];
+        let last = record.place();
         assert_eq!(DurableHead::open(&path).unwrap().unwrap().1, reach(9));
         record.file.write_all_at(&[0xff], last + 20).unwrap();
         assert_eq!(DurableHead::open(&path).unwrap().unwrap().1, reach(7));

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fjall::compaction::Fifo;
 use fjall::config::{BlockSizePolicy, FilterPolicy, PinningPolicy};
-use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, SeqNo};
 
 use super::record::{self, Damage};
 use crate::log::LogEntry;
@@ -72,6 +72,8 @@ pub(super) fn drop_tables_before(keyspace: &Keyspace, first: u64) -> fjall::Resu
     drop(version);
     if found {
         keyspace.tree.drop_range((Bound::Unbounded, Bound::Excluded(bound)))?;
+        // The lists before this one still hold the tables. Nobody reads an older state; whoever reads has its tables itself.
+        keyspace.tree.get_version_history_lock().maintenance(keyspace.path(), SeqNo::MAX)?;
     }
     Ok(found)
 }

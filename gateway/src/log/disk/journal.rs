@@ -60,15 +60,20 @@ pub(super) fn inspect(database: &Path) -> Result<Option<Torn>, JournalError> {
     let mut torn: Option<Torn> = None;
     for path in journals(database).map_err(|error| JournalError::Io(database.to_owned(), error))? {
         let found = look_through(&path, last).map_err(|error| JournalError::Io(path.clone(), error))?;
-        let behind = if torn.is_some() { found.first } else { found.behind_damage };
+        // The last number in front of the damage, and the first one behind it, in this journal or in a later one.
+        let (in_front, behind) =
+            if torn.is_some() { (last, found.first) } else { (found.last_in_front, found.behind_damage) };
         if let Some(behind) = behind {
-            let damaged = last.max(found.last_in_front).map_or(behind.saturating_sub(1), |last| last + 1);
-            return Err(JournalError::Damaged(Damage::new(damaged, "is damaged in the journal")));
+            let number = in_front.map_or(behind.saturating_sub(1), |number| number + 1);
+            return Err(JournalError::Damaged(Damage::new(number, "is damaged in the journal")));
         }
         if found.broken && torn.is_none() {
-            torn = Some(Torn { path, whole_bytes: found.whole_bytes, after: found.last_in_front });
+            last = found.last_in_front;
+            torn = Some(Torn { path, whole_bytes: found.whole_bytes, after: last });
         }
-        last = found.last_in_front;
+        if torn.is_none() {
+            last = found.last_in_front;
+        }
     }
     Ok(torn)
 }

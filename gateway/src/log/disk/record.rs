@@ -54,7 +54,7 @@ pub(super) fn encode(number: u64, timestamp_ms: u64, payload: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// The entry in a value, which it goes on sharing.
+/// The entry in a value. It is copied out: whoever keeps it would otherwise keep the whole block of entries around it.
 pub(super) fn decode(number: u64, mut value: Bytes) -> Result<LogEntry, Damage> {
     if value.len() < HEADER_BYTES {
         return Err(Damage::new(number, "is shorter than its header"));
@@ -63,7 +63,7 @@ pub(super) fn decode(number: u64, mut value: Bytes) -> Result<LogEntry, Damage> 
     if value.get_u32_le() != checksum(number, timestamp_ms, &value) {
         return Err(Damage::new(number, "is damaged: its checksum does not fit"));
     }
-    Ok(LogEntry { number, timestamp_ms, payload: value })
+    Ok(LogEntry { number, timestamp_ms, payload: Bytes::copy_from_slice(&value) })
 }
 
 fn checksum(number: u64, timestamp_ms: u64, payload: &[u8]) -> u32 {

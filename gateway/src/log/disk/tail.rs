@@ -9,6 +9,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::entries::{ChunkLimits, ScanError};
 use super::recent::{Behind, Shared};
+use super::record::Damage;
 use crate::log::{BoxFuture, LogEntry, ReadError, Tail, TailError};
 
 /// Large enough to read a disk at full speed, small enough to be applied while the next one is read.
@@ -48,7 +49,7 @@ impl DiskTail {
                 // Awaited in place: when this future is dropped, the next one finds the chunk here.
                 let read = ahead.await;
                 self.ahead = None;
-                match flatten(read) {
+                match flatten(read, self.after + 1) {
                     Ok(entries) => return Ok(self.advance(entries)),
                     // Trimmed or closed meanwhile: what holds now is told below.
                     Err(ScanError::Trimmed | ScanError::Closed) => {}
@@ -88,7 +89,7 @@ pub(super) async fn read(shared: Arc<Shared>, numbers: Vec<u64>) -> Result<Vec<O
         let on_disk = on_disk.clone();
         move || shared.entries.get(&on_disk)
     });
-    let read = flatten(read.await).map_err(|error| match error {
+    let read = flatten(read.await, on_disk[0]).map_err(|error| match error {
         ScanError::Damaged(damage) => ReadError(damage.to_string()),
         ScanError::Closed | ScanError::Trimmed => ReadError("it was closed".to_owned()),
     })?;
@@ -102,14 +103,11 @@ pub(super) async fn read(shared: Arc<Shared>, numbers: Vec<u64>) -> Result<Vec<O
 }
 
 /// A read that panicked met something that the database did not expect: that is damage as well.
-fn flatten<T>(read: Result<Result<T, ScanError>, JoinError>) -> Result<T, ScanError> {
+fn flatten<T>(read: Result<Result<T, ScanError>, JoinError>, number: u64) -> Result<T, ScanError> {
     read.unwrap_or_else(|error| {
         if error.is_cancelled() {
             return Err(ScanError::Closed);
         }
-        Err(ScanError::Damaged(super::record::Damage::new(
-            0,
-            format!("or a later one made the reader fail: {error}"),
-        )))
+        Err(ScanError::Damaged(Damage::new(number, format!("or one behind it cannot be read: {error}"))))
     })
 }

@@ -37,6 +37,11 @@ impl Dial {
         self
     }
 
+    /// Connects to this address instead: something stands in between.
+    pub(crate) fn through(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
+    }
+
     /// The client acks by frames: its pongs mean nothing.
     pub(crate) fn acks_itself(mut self) -> Self {
         self.query.push("ack=client".to_owned());
