@@ -15,6 +15,7 @@ mod exposition;
 mod harness;
 mod hostile;
 mod idempotency;
+mod manual;
 mod metrics;
 mod openapi;
 mod outcomes;
