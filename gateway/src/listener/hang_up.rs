@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The watched connections of one listener, by the client's address.
+/// The watched connections of one listener, by the client's address. Two from one address and port, to different addresses of
+/// this machine, count as one: then both are told.
 #[derive(Debug, Default)]
 pub struct HangUps(Mutex<HashMap<SocketAddr, Watched>>);
 
