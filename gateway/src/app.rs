@@ -6,7 +6,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use poem::Server;
@@ -21,14 +20,16 @@ use crate::clock::Clock;
 use crate::config::{Config, LogStore};
 use crate::delivery::{Delivery, DeliveryOptions, StartError};
 use crate::domain::{Epoch, OverflowPolicy};
+use crate::edge::{Admission, ReconnectAdvice};
 use crate::http::{self, Http, SendLimits};
 use crate::lifecycle::Lifecycle;
 use crate::listener::{self, BoundListener, Limits};
 use crate::log::entry::Settings;
-use crate::log::{Durability, Log, MemoryLog};
+use crate::log::{DiskLog, DiskOptions, Durability, Log, MemoryLog, OpenError};
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
 use crate::protocol::CloseCode;
+use crate::sse::{StreamApi, Streams};
 use crate::ws::{SocketApi, Sockets};
 
 /// HTTP/2 streams one connection may have open at the same time.
@@ -76,6 +77,9 @@ pub enum BindError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// The log could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The log could not be used.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -114,7 +118,7 @@ impl App {
         let operators =
             listen(&config, "ops.listen", config.ops.listen, MAX_OPS_CONNECTIONS, &Arc::new(Metrics::new()))?;
 
-        let log = open_log(&config, &clock);
+        let log = open_log(&config, &clock).await?;
         let durability = log.durability();
         let options = delivery_options(&config);
         let delivery = Delivery::start(log, options, clock, Arc::clone(&metrics), &lifecycle).await?;
@@ -197,6 +201,7 @@ impl App {
         let all_ended = lifecycle.end(remaining).await;
         finished.cancel();
         let served_ops = serving_ops.await;
+        audit(&delivery, &metrics, config.mailbox.max_notifications);
 
         let crashed = lifecycle.has_crashed() || !matches!((served, served_ops), (Ok(Ok(())), Ok(Ok(()))));
         match (crashed, all_ended) {
@@ -205,6 +210,16 @@ impl App {
             (false, true) => Ok(()),
         }
     }
+}
+
+/// Closes the books: what was accepted is pending or final, to the last one.
+fn audit(delivery: &Delivery, metrics: &Metrics, mailbox_max_count: u32) {
+    delivery.refresh_metrics(mailbox_max_count);
+    let imbalance = metrics.ledger_imbalance.get();
+    if imbalance != 0 {
+        tracing::error!(imbalance, "the ledger does not balance: this is a bug of the gateway");
+    }
+    debug_assert_eq!(imbalance, 0, "the ledger does not balance");
 }
 
 fn listen(
@@ -230,13 +245,20 @@ fn max_connections(config: &Config) -> usize {
     })
 }
 
-fn open_log(config: &Config, clock: &Clock) -> Arc<dyn Log> {
+async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, OpenError> {
     match &config.log.store {
-        LogStore::Disk(_) => todo!(),
+        LogStore::Disk(directory) => {
+            let mut options = DiskOptions::new(directory, Epoch::from_bits(random_bits()));
+            options.reserve_bytes = config.log.disk_reserve.0;
+            options.new_epoch = config.log.new_epoch;
+            let clock = clock.clone();
+            let opening = tokio::task::spawn_blocking(|| DiskLog::open(options, clock));
+            Ok(Arc::new(opening.await.expect("opening a log does not panic")?))
+        }
         LogStore::Memory => {
             // What is in memory is new at every start: so is its epoch.
             let epoch = Epoch::from_bits(random_bits());
-            Arc::new(MemoryLog::new(epoch, clock.clone(), config.log.memory_max_bytes.0))
+            Ok(Arc::new(MemoryLog::new(epoch, clock.clone(), config.log.memory_max_bytes.0)))
         }
     }
 }
@@ -270,17 +292,27 @@ fn public_endpoint(
 ) -> BoxEndpoint<'static, Response> {
     // Without keys the mode is open: pages on this machine, such as development servers, are welcome.
     let origins = OriginPolicy::new(&config.http.allowed_origins, true);
+    let admission = Admission { origins: origins.clone(), lifecycle: lifecycle.clone() };
+    let advice = Arc::new(ReconnectAdvice::new(config.shutdown.reconnect_window, random_bits()));
+    let seed = random_bits();
+    let streams = Streams {
+        delivery: delivery.clone(),
+        metrics: Arc::clone(metrics),
+        admission: admission.clone(),
+        heartbeat: config.sessions.heartbeat,
+        advice: Arc::clone(&advice),
+        seed,
+    };
     let sockets = Sockets {
         delivery: delivery.clone(),
         metrics: Arc::clone(metrics),
         lifecycle: lifecycle.clone(),
-        origins: origins.clone(),
+        admission,
         heartbeat: config.sessions.heartbeat,
         write_timeout: config.sessions.write_timeout,
         max_inbound_frame: config.sessions.max_inbound_frame.as_usize(),
-        reconnect_window: config.shutdown.reconnect_window,
-        seed: random_bits(),
-        advice: AtomicU64::new(random_bits()),
+        seed,
+        advice,
     };
     let http = Http {
         delivery: delivery.clone(),
@@ -298,7 +330,7 @@ fn public_endpoint(
         max_body: config.http.max_body.as_usize(),
         body_timeout: config.http.body_timeout,
     };
-    http::routes(http, SocketApi(Arc::new(sockets)))
+    http::routes(http, (SocketApi(Arc::new(sockets)), StreamApi(Arc::new(streams))))
 }
 
 fn host_policy(listen: SocketAddr) -> HostPolicy {

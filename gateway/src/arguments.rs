@@ -76,8 +76,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT")]
     ops_listen: Option<String>,
     /// Where accepted notifications are kept (log.store)
-    #[arg(long, value_name = "memory")]
+    #[arg(long, value_name = "disk:DIRECTORY|memory")]
     log: Option<String>,
+    /// Declare every position that clients know meaningless, once: for a directory restored from a backup
+    #[arg(long)]
+    pub(crate) new_epoch: bool,
     /// Start although a listener is not on loopback and no keys are configured (http.open_on_any_address)
     #[arg(long)]
     open_on_any_address: bool,

@@ -5,7 +5,9 @@ pub mod healthcheck;
 pub mod listen;
 pub mod send;
 
-use crate::{http, ws::SocketApi};
+use crate::http;
+use crate::sse::StreamApi;
+use crate::ws::SocketApi;
 
 /// Where the commands find a gateway unless told otherwise.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8000";
@@ -21,7 +23,7 @@ pub struct CommandError(pub String);
 /// The OpenAPI document of this build.
 #[must_use]
 pub fn openapi() -> String {
-    http::document::<SocketApi>()
+    http::document::<(SocketApi, StreamApi)>()
 }
 
 /// Percent-encodes a user id as one path segment.

@@ -2,10 +2,17 @@
 //!
 //! HTTP, WebSocket and later edges build on this and know nothing of each other.
 
+pub mod admission;
+pub mod answer;
 pub mod body;
+pub mod frame;
 pub mod parameters;
 pub mod problem;
+pub mod spread;
 
-pub use body::{BatchBody, InvalidBody, JsonAnswer, JsonBody};
+pub use admission::{Admission, NotAdmitted};
+pub use answer::{Answer, Refusals};
+pub use body::{BatchBody, InvalidBody, JsonAnswer, JsonBody, JsonText, ListBody};
 pub use parameters::{AckMode, AckParam, AfterParam, UserParam};
 pub use problem::Problem;
+pub use spread::{Pace, ReconnectAdvice};

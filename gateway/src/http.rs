@@ -3,10 +3,15 @@
 //! Handlers parse a request into the domain's types, call one use case of `delivery`, and turn its result into a typed
 //! response.
 
+mod accept;
 mod docs;
 mod guard;
+mod outcomes;
+mod pull;
+mod refusal;
 mod schema;
 mod send;
+mod topics;
 mod users;
 
 use std::collections::HashMap;
@@ -25,8 +30,12 @@ use crate::delivery::Delivery;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 
+pub use accept::SendLimits;
 pub use guard::Guard;
-pub use send::{SendApi, SendLimits};
+pub use outcomes::OutcomeApi;
+pub use pull::PullApi;
+pub use send::SendApi;
+pub use topics::TopicsApi;
 pub use users::UsersApi;
 
 /// What the handlers and what guards them need.
@@ -50,12 +59,14 @@ pub struct Http {
     pub body_timeout: Duration,
 }
 
-/// Every public route. `sockets` is the operation that opens a WebSocket.
-pub fn routes(http: Http, sockets: impl OpenApi + 'static) -> BoxEndpoint<'static, Response> {
+/// Every public route. `sessions` are the operations that open one.
+pub fn routes(http: Http, sessions: impl OpenApi + 'static) -> BoxEndpoint<'static, Response> {
     let guard = Guard::new(&http);
-    let sending = SendApi { http: http.clone() };
-    let users = UsersApi { delivery: http.delivery };
-    let service = service((sending, users, sockets));
+    let delivery = http.delivery.clone();
+    let sending = (SendApi { http: http.clone() }, OutcomeApi { http });
+    let receiving = (sessions, PullApi { delivery: delivery.clone() });
+    let managing = (UsersApi { delivery: delivery.clone() }, TopicsApi { delivery });
+    let service = service((sending, receiving, managing));
     let (document, manual) = (service.spec(), service.swagger_ui());
     // Not nested at `/`: poem would hide the front page behind it.
     let service = Arc::new(service.into_endpoint());
@@ -66,15 +77,16 @@ pub fn routes(http: Http, sockets: impl OpenApi + 'static) -> BoxEndpoint<'stati
         .at("/asyncapi.yaml", poem::get(docs::asyncapi))
         .nest("/docs", manual)
         .nest_no_strip("/v1", Arc::clone(&service))
-        .nest_no_strip("/ws", service)
+        .nest_no_strip("/ws", Arc::clone(&service))
+        .nest_no_strip("/sse", service)
         .with(guard)
         .boxed()
 }
 
-/// The OpenAPI document, as `gateway openapi` prints it and `/openapi.json` serves it. `S` describes the socket.
+/// The OpenAPI document, as `gateway openapi` prints it and `/openapi.json` serves it. `S` describes the sessions.
 #[must_use]
 pub fn document<S: OpenApi>() -> String {
-    service(Description::<(SendApi, UsersApi, S)>(PhantomData)).spec()
+    service(Description::<((SendApi, OutcomeApi), (S, PullApi), (UsersApi, TopicsApi))>(PhantomData)).spec()
 }
 
 /// Describes operations without anything that could serve them.
@@ -97,7 +109,7 @@ type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 fn service<A: OpenApi>(apis: A) -> OpenApiService<A, ()> {
     OpenApiService::new(apis, "Notification gateway", crate::VERSION).server("/").summary("POST in, WebSocket push out").description(
         "POST a notification and the gateway pushes it at once to every WebSocket its recipient holds, keeps it for \
-         those who are away, and counts what became of it.\n\n\
+         those who are away, and can say afterwards what became of it for each recipient.\n\n\
          **Try it:** open a socket (`gateway listen bob`, or any WebSocket client at `/ws/bob`), then execute \
          *Send a notification* below as it stands.\n\n\
          Errors are `application/problem+json` (RFC 9457). A 4xx or 507 is never delivered; a 503 that says \

@@ -20,7 +20,7 @@
 //! 3. [`clock`], [`config`], [`lifecycle`], [`metrics`], [`auth`]; on them [`telemetry`], [`listener`], [`ops`]
 //! 4. [`log`] and [`registry`], which do not know each other
 //! 5. [`delivery`]: the state machine and the use cases
-//! 6. [`edge`] (what edges share); on it [`http`] and [`ws`], which do not know each other
+//! 6. [`edge`] (what edges share); on it [`http`], [`ws`] and [`sse`], which do not know each other
 //! 7. [`app`] (puts everything together), [`commands`]
 
 pub mod app;
@@ -39,6 +39,7 @@ pub mod metrics;
 pub mod ops;
 pub mod protocol;
 pub mod registry;
+pub mod sse;
 pub mod telemetry;
 pub mod ws;
 

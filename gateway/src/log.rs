@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod disk;
 pub mod entry;
 pub mod memory;
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 
 use crate::domain::Epoch;
 
+pub use disk::{DiskLog, DiskOptions, OpenError};
 pub use memory::MemoryLog;
 
 /// The largest encoded entry, in bytes, in every kind of log: it must fit one JetStream message.
@@ -66,9 +68,6 @@ pub trait Log: Send + Sync + 'static {
 
     /// The epoch and what the log holds now.
     fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>>;
-
-    /// The last number that [`Log::trim`] would drop now if it were told `through`; less than `first` if nothing would go.
-    fn trimmable(&self, through: u64) -> u64;
 
     /// Allows the log to drop everything up to and including `through`.
     fn trim(&self, through: u64) -> BoxFuture<'_, ()>;
@@ -123,7 +122,7 @@ pub struct LogState {
 pub enum Durability {
     /// Nothing: it lives as long as the process.
     Process,
-    /// A crash of the process and, as far as the disk honours fsync, of the machine.
+    /// The end of the process, and of the machine as far as the disk honours `fsync`.
     Disk,
 }
 
@@ -134,7 +133,8 @@ impl Durability {
         match self {
             Self::Process => "in memory: what was accepted lives as long as this process",
             Self::Disk => {
-                "on disk: what was accepted survives a crash of this process and, if the disk honours fsync, of the machine"
+                "on disk: an accepted notification survives a crash of the process and, as far as the disk honours fsync, \
+                 of the machine"
             }
         }
     }

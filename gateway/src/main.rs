@@ -6,9 +6,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gateway::app::App;
+use gateway::app::{App, BindError};
 use gateway::commands::{self, CommandError};
 use gateway::config::{Config, ConfigError, EX_CONFIG, Sources, Values};
+use gateway::log::OpenError;
 use gateway::telemetry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -93,7 +94,8 @@ fn settle(options: &Serve) -> Result<(Values, Vec<String>), ConfigError> {
 
 async fn serve(options: Serve) -> Result<(), Failure> {
     let (values, warnings) = settle(&options)?;
-    let config = Config::from_values(&values)?;
+    let mut config = Config::from_values(&values)?;
+    config.log.new_epoch = options.new_epoch;
     telemetry::install(&config.telemetry)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -102,7 +104,7 @@ async fn serve(options: Serve) -> Result<(), Failure> {
         tracing::warn!("open mode on any address: whoever reaches this gateway may send and listen");
     }
     prepare_limits();
-    let app = App::bind(config).await.map_err(|error| Failure::Other(error.to_string()))?;
+    let app = App::bind(config).await?;
     app.metrics().register_process();
     // Before the greeting: whoever has read it may send a signal.
     let signals = Signals::listen().map_err(|error| Failure::Other(error.to_string()))?;
@@ -171,6 +173,16 @@ fn print(text: &str) -> Result<(), Failure> {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
+    }
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        match error {
+            // Nothing but another build helps: the same code as for a configuration that cannot be used.
+            BindError::Open(OpenError::NewerFormat { .. }) => Self::Config(ConfigError(error.to_string())),
+            error => Self::Other(error.to_string()),
+        }
     }
 }
 

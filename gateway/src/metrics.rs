@@ -140,10 +140,13 @@ declare! {
     /// Users the registry remembers: online, with something pending, or with a history of acked notifications.
     known_users: IntGauge = |registry, help| gauge(registry, "gateway_known_users", help);
     /// Attempts to open a session, by result.
-    sessions_opened: PerLabel<OpenResult, IntCounter> = |registry, help| {
+    sessions_opened: Vec<(Transport, PerLabel<OpenResult, IntCounter>)> = |registry, help| {
         let options = Opts::new("gateway_sessions_opened_total", help);
         let vector = registered(registry, IntCounterVec::new(options, &["transport", "result"]));
-        per_label(|result: OpenResult| vector.with_label_values(&[Transport::WebSocket.as_str(), result.as_str()]))
+        let per_transport = |transport: Transport| per_label(|result: OpenResult| {
+            vector.with_label_values(&[transport.as_str(), result.as_str()])
+        });
+        Transport::ALL.iter().map(|transport| (*transport, per_transport(*transport))).collect()
     };
     /// Sessions that ended, by close code and by who ended them; 1006 is a connection that broke.
     sessions_closed: IntCounterVec = |registry, help| {
@@ -238,6 +241,12 @@ impl Metrics {
     pub fn count_send(&self, target: Target, result: SendResult) {
         let found = self.notifications.iter().find(|(known, _)| *known == target);
         found.expect("every target has its handles").1.of(result).inc();
+    }
+
+    /// Counts one attempt to open a session.
+    pub fn count_open(&self, transport: Transport, result: OpenResult) {
+        let found = self.sessions_opened.iter().find(|(known, _)| *known == transport);
+        found.expect("every transport has its handles").1.of(result).inc();
     }
 
     /// Counts the end of a session; a code that is not ours is `other`.

@@ -9,7 +9,6 @@ mod outbox;
 mod session;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -20,10 +19,13 @@ use poem_openapi::{ApiResponse, OpenApi};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::auth::OriginPolicy;
 use crate::delivery::{After, Delivery, SubscribeError};
 use crate::domain::UserId;
-use crate::edge::{AckMode, AckParam, AfterParam, Problem, UserParam};
+use crate::edge::answer::RETRY_AFTER_SECONDS;
+use crate::edge::parameters::Tag;
+use crate::edge::{
+    AckMode, AckParam, Admission, AfterParam, NotAdmitted, Problem, ReconnectAdvice, UserParam,
+};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, OpenResult, Transport};
 use crate::protocol::{CloseCode, SUBPROTOCOL};
@@ -37,28 +39,24 @@ pub struct Sockets {
     pub metrics: Arc<Metrics>,
     /// Whose tracker holds their tasks.
     pub lifecycle: Lifecycle,
-    /// Which pages may open one.
-    pub origins: OriginPolicy,
+    /// Who may open one.
+    pub admission: Admission,
     /// How often each gets a heartbeat, on average.
     pub heartbeat: Duration,
     /// How long one may take no bytes.
     pub write_timeout: Duration,
     /// The largest frame a client may send, in bytes.
     pub max_inbound_frame: usize,
-    /// Within which time clients are told to come back after a restart.
-    pub reconnect_window: Duration,
     /// Random for each process: spreads heartbeats and makes session names unlike those of other processes.
     pub seed: u64,
-    /// Counts reconnect advice, so that it spreads evenly.
-    pub advice: AtomicU64,
+    /// When clients are told to come back after a restart.
+    pub advice: Arc<ReconnectAdvice>,
 }
 
 impl Sockets {
-    /// When the next client shall come back: spread over the window by the golden ratio, evenly for any number of clients.
+    /// When the next client shall come back.
     fn reconnect_in_ms(&self) -> u64 {
-        let turn = self.advice.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        let window_ms = u128::from(u64::try_from(self.reconnect_window.as_millis()).unwrap_or(u64::MAX));
-        u64::try_from((u128::from(turn) * window_ms) >> 64).expect("below the window")
+        self.advice.next_ms()
     }
 }
 
@@ -122,23 +120,24 @@ impl SocketApi {
     ///
     /// * `welcome`: first. `position` is where the session starts, `head` is the mailbox's last position.
     /// * `notification`: `position`, `prev` (the position of the one before it in this mailbox), `id`, `sent_at` and
-    ///   what the sender gave: `from`, `title`, `body`, `data`.
-    /// * `gap`: notifications in `(after, until]` will not come; `count` of them if known; `reason` is `overflow` or
-    ///   `epoch` (loss) or `expired` (their time to live had passed).
+    ///   what the sender gave: `from`, `title`, `body`, `data`; `topic` if it was sent to one. What is sent to the topic
+    ///   `*`, everybody who is connected, has neither `position` nor `prev`: it is kept for nobody and never acked.
+    /// * `gap`: notifications in `(after, until]` will not come; `count` of them if known; `reason` is the gravest that
+    ///   applies: `epoch` or `overflow` (loss), `expired`, `withdrawn`, `collapsed` or `acked` (nothing is lost).
     /// * `heartbeat`: every 25 seconds or so, beside a ping.
     /// * `drain`: the gateway restarts; come back after `reconnect_in_ms`. A close with 1012 follows.
     ///
     /// A client keeps one position: that of `welcome`, then that of each notification and the `until` of each gap.
     /// A notification whose `prev` is not beyond it leaves no hole. After a break it reconnects with `after=<position>`
-    /// and misses nothing that is still there. The frames are described in full in `/asyncapi.yaml`.
+    /// and misses nothing that is still there.
+    ///
+    /// What was delivered waits in the mailbox until it is acked; an ack is the user's, on whichever device. With
+    /// `ack=client` the client sends `{"type":"ack","position":"…"}`: it has everything that this session was given up to
+    /// there. With `ack=auto` the gateway sends a ping behind what it wrote, and the pong that every WebSocket library
+    /// answers by itself is the ack. The frames are described in full in `/asyncapi.yaml`.
     ///
     /// Close codes: 4000–4099 do not come back, 4100–4199 come back later, 4200–4299 come back at once.
-    #[oai(
-        path = "/ws/:user",
-        method = "get",
-        operation_id = "receive",
-        tag = "crate::edge::parameters::Tag::Receiving"
-    )]
+    #[oai(path = "/ws/:user", method = "get", operation_id = "receive", tag = "Tag::Receiving")]
     async fn receive(
         &self,
         request: &Request,
@@ -156,7 +155,7 @@ impl SocketApi {
             acks: ack.0.map_or(AckMode::Auto, |ack| ack.0),
         };
         let (result, response) = self.upgrade(request, wish);
-        self.0.metrics.sessions_opened.of(result).inc();
+        self.0.metrics.count_open(Transport::WebSocket, result);
         response
     }
 }
@@ -168,24 +167,17 @@ struct Wish {
     acks: AckMode,
 }
 
-/// Why a socket is refused, for both kinds of clients.
-struct Refusal {
-    result: OpenResult,
-    code: CloseCode,
-    problem: Problem,
-}
-
 impl SocketApi {
     fn upgrade(&self, request: &Request, wish: Wish) -> (OpenResult, UpgradeResponse) {
         let handshake = match Handshake::read(request) {
             Ok(handshake) => handshake,
             Err(response) => return (OpenResult::BadRequest, *response),
         };
-        let refusal = self.refusal(request);
+        let refusal = self.0.admission.refusal(request);
         if let Some(refusal) = &refusal
             && !handshake.offers_subprotocol
         {
-            return (refusal.result, refusal.response());
+            return (refusal.result, refused(refusal));
         }
         let Ok(upgrade) = request.take_upgrade() else {
             return (
@@ -201,41 +193,14 @@ impl SocketApi {
         }
         (result, handshake.accept())
     }
-
-    fn refusal(&self, request: &Request) -> Option<Refusal> {
-        let sockets = &self.0;
-        let origin = request.header(header::ORIGIN);
-        if let Some(origin) = origin
-            && !sockets.origins.allows(origin, crate::auth::host(request))
-        {
-            return Some(Refusal {
-                result: OpenResult::Origin,
-                code: CloseCode::Forbidden,
-                problem: Problem::new(
-                    StatusCode::FORBIDDEN,
-                    format!("pages of {origin} may not open sockets here; see http.allowed_origins"),
-                ),
-            });
-        }
-        if sockets.lifecycle.is_stopping() {
-            return Some(Refusal {
-                result: OpenResult::Overloaded,
-                code: CloseCode::Drain,
-                problem: Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
-            });
-        }
-        None
-    }
 }
 
-impl Refusal {
-    fn response(&self) -> UpgradeResponse {
-        let problem = Json(self.problem.clone());
-        if self.problem.status() == StatusCode::FORBIDDEN {
-            UpgradeResponse::Forbidden(problem)
-        } else {
-            UpgradeResponse::Unavailable(problem, 1)
-        }
+fn refused(refusal: &NotAdmitted) -> UpgradeResponse {
+    let problem = Json(refusal.problem.clone());
+    if refusal.problem.status() == StatusCode::FORBIDDEN {
+        UpgradeResponse::Forbidden(problem)
+    } else {
+        UpgradeResponse::Unavailable(problem, RETRY_AFTER_SECONDS)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `gateway listen USER`: a receiver for the terminal.
 //!
-//! It does what the protocol asks of any client: keeps a position, moves it only as the frames allow, resumes behind it
-//! after a break, and heeds the close codes.
+//! It does what the protocol asks of any client: keeps a position, moves it only as the frames allow, acks what it has
+//! printed, resumes behind its position after a break, and heeds the close codes.
 
 use std::io::Write;
 use std::time::Duration;
@@ -19,6 +19,9 @@ use crate::protocol::SUBPROTOCOL;
 /// The first pause before coming back; doubled up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
+
+/// How long the gateway may take to answer the goodbye: with it, the last ack has arrived.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What to listen to and how to show it.
 #[derive(Debug, Clone)]
@@ -102,9 +105,9 @@ type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStre
 impl Receiver {
     async fn connect(&self) -> Result<Socket, String> {
         let base = self.options.url.trim_end_matches('/').replacen("http", "ws", 1);
-        let mut url = format!("{base}/ws/{}", path_segment(&self.options.user));
+        let mut url = format!("{base}/ws/{}?ack=client", path_segment(&self.options.user));
         if let Some(position) = &self.position {
-            url = format!("{url}?after={}", path_segment(position));
+            url = format!("{url}&after={}", path_segment(position));
         }
         let mut request = url.as_str().into_client_request().map_err(|error| format!("{url}: {error}"))?;
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
@@ -129,10 +132,15 @@ impl Receiver {
         loop {
             match socket.next().await {
                 Some(Ok(Message::Text(text))) => {
-                    self.frame(text.as_str(), out, remarks)?;
+                    if self.frame(text.as_str(), out, remarks)?
+                        && let Some(position) = &self.position
+                    {
+                        let ack = serde_json::json!({"type": "ack", "position": position}).to_string();
+                        // If the connection broke, the next read says so.
+                        let _ = socket.send(Message::text(ack)).await;
+                    }
                     if self.options.count.is_some_and(|count| self.received >= count) {
-                        // It has what it wants; whether the goodbye arrives is all the same.
-                        let _ = socket.send(Message::Close(None)).await;
+                        say_goodbye(socket).await;
                         return Ok(Ended::Enough);
                     }
                 }
@@ -154,19 +162,23 @@ impl Receiver {
         }
     }
 
-    fn frame(&mut self, text: &str, out: &mut impl Write, remarks: &mut impl Write) -> std::io::Result<()> {
+    /// Shows a frame; returns whether the position moved.
+    fn frame(&mut self, text: &str, out: &mut impl Write, remarks: &mut impl Write) -> std::io::Result<bool> {
         let frame: Value = serde_json::from_str(text).unwrap_or_default();
         let field = |name: &str| frame[name].as_str().unwrap_or_default();
         let kind = field("type");
+        let before = self.position.clone();
         match kind {
             "welcome" => {
                 self.position = Some(field("position").to_owned());
                 let _ = writeln!(remarks, "-- listening as {} behind {}", field("user"), field("position"));
             }
+            // To everybody who is connected: it has no position.
+            "notification" if frame["position"].is_null() => self.received += 1,
             "notification" => {
                 // After a break the gateway may not know that this one had arrived.
                 if !self.is_new(field("position")) {
-                    return Ok(());
+                    return Ok(false);
                 }
                 if self.is_new(field("prev")) {
                     let _ = writeln!(
@@ -189,7 +201,8 @@ impl Receiver {
             let count = frame["count"].as_u64().map_or("some".to_owned(), |count| count.to_string());
             writeln!(out, "-- {count} missing ({})", field("reason"))?;
         }
-        out.flush()
+        out.flush()?;
+        Ok(kind != "welcome" && self.position != before)
     }
 
     fn is_new(&self, position: &str) -> bool {
@@ -199,6 +212,17 @@ impl Receiver {
             _ => true,
         }
     }
+}
+
+/// Closes and waits for the answer: what was said before has arrived then.
+async fn say_goodbye(mut socket: Socket) {
+    let goodbye = async {
+        socket.send(Message::Close(None)).await?;
+        while let Some(Ok(_)) = socket.next().await {}
+        Ok::<(), Error>(())
+    };
+    // Whether it is answered changes nothing for whoever listened.
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
 }
 
 fn for_people(frame: &Value) -> String {

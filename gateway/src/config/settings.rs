@@ -53,7 +53,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("ops.listen", "127.0.0.1:9464", "Address of the operator's listener: metrics and health."),
     setting(
         "log.store",
-        "memory",
+        "disk:./data",
         "Where accepted notifications are kept: disk:DIRECTORY, or memory (until the process ends).",
     ),
     setting(

@@ -12,7 +12,7 @@ use super::{Committer, Shared};
 use crate::log::entry::{self, Floor, ack_bytes};
 use crate::log::{AppendError, Durability, LogState, MAX_ENTRY_BYTES, NewEntry};
 
-/// A log in memory is trimmed by at least so many entries at once, unless it is short of room.
+/// The log is trimmed by at least so many entries at once, unless it is short of room.
 const MIN_TRIMMED_ENTRIES: u64 = 1_024;
 
 /// What still holds is appended again so often, in seconds of log time: the log keeps at most so much more than it needs.
@@ -89,8 +89,7 @@ impl Keeper {
         for number in holding.into_iter().flatten() {
             through = through.min(number - 1);
         }
-        let through = self.shared.log.trimmable(through);
-        if through >= log.first {
+        if through >= log.first + MIN_TRIMMED_ENTRIES {
             let floor = Floor { through, loss: state.registry.loss_up_to(through) };
             self.append(entry::encode_floor(floor)).await?;
             self.shared.log.trim(through).await;

@@ -67,8 +67,8 @@ pub struct Subscription {
     foreign: Option<Position>,
     /// How far it has read among the broadcasts.
     broadcasts: u64,
-    /// Everything up to here is acked by this session.
-    acked: u64,
+    /// Everything behind the first and up to the second number is acked by this session.
+    acked: (u64, u64),
     transport: Transport,
     /// Old frames that were read from the log for the next pull; `None` for one that is gone. Nearly always empty.
     loaded: BTreeMap<u64, Option<Frame>>,
@@ -141,7 +141,7 @@ impl Delivery {
             head: attached.head,
             foreign,
             broadcasts,
-            acked: attached.cursor.number,
+            acked: (attached.cursor.number, attached.cursor.number),
             transport,
             loaded: BTreeMap::new(),
         })
@@ -239,13 +239,29 @@ impl Subscription {
         self.at(self.cursor.number)
     }
 
-    /// Acks what this session was given up to `position`. Positions of before, of another epoch, and of what it was not
-    /// given yet cover nothing more.
-    pub fn ack(&mut self, position: Position) {
+    /// Acks what this session was given up to `position`: everything behind where it started, or behind `after`, if that is
+    /// earlier. Positions of before, of another epoch, and of what it was not given yet cover nothing more.
+    pub fn ack(&mut self, position: Position, after: Option<Position>) {
+        let epoch = self.shared.epoch;
         let until = position.number.min(self.cursor.number);
-        if position.epoch == self.shared.epoch && until > self.acked {
-            self.shared.acks.gather(self.key.user(), self.acked, until);
-            self.acked = until;
+        if position.epoch != epoch {
+            return;
+        }
+        let (from, acked) = self.acked;
+        match after.filter(|after| after.epoch == epoch && after.number < from) {
+            // All of it lies before this session.
+            Some(after) if until < from => {
+                self.shared.acks.gather(self.key.user(), after.number, until);
+            }
+            Some(after) => {
+                self.shared.acks.gather(self.key.user(), after.number, until.max(acked));
+                self.acked = (after.number, until.max(acked));
+            }
+            None if until > acked => {
+                self.shared.acks.gather(self.key.user(), acked, until);
+                self.acked = (from, until);
+            }
+            None => {}
         }
     }
 

@@ -1,11 +1,12 @@
 //! Bodies in JSON, read and written straight from and to their bytes.
 //!
-//! poem-openapi's own `Json` names no field when a value has the wrong type, and builds a tree of values first. These two
+//! poem-openapi's own `Json` names no field when a value has the wrong type, and builds a tree of values first. These
 //! keep its schema and go through serde: an error names the field and the place in the text.
 
 use std::fmt;
 use std::marker::PhantomData;
 
+use bytes::Bytes;
 use poem::error::ResponseError;
 use poem::http::{StatusCode, header};
 use poem::{IntoResponse, Request, RequestBody, Response};
@@ -18,8 +19,16 @@ use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// A JSON body of type `T`: its schema from [`Type`], its parsing from serde.
-pub struct JsonBody<T>(pub T);
+/// A JSON body of type `T`, an object: its schema from [`Type`], its parsing from serde.
+pub struct JsonBody<T> {
+    /// What it says.
+    pub value: T,
+    /// What stood there, byte for byte.
+    pub text: Bytes,
+}
+
+/// A JSON body of type `T`, an array.
+pub struct ListBody<T>(pub T);
 
 /// A JSON array whose items are parsed one by one, so that a bad one fails alone.
 pub struct BatchBody<T> {
@@ -33,6 +42,20 @@ pub const MAX_BATCH_ITEMS: usize = 100_000;
 
 /// An answer in JSON, written straight from its type: poem-openapi's own `Json` builds a tree of values first.
 pub struct JsonAnswer<T>(pub T);
+
+/// An answer whose JSON was composed by hand, from parts that were JSON already; `T` is its schema.
+pub struct JsonText<T> {
+    json: Vec<u8>,
+    _schema: PhantomData<T>,
+}
+
+/// One item of a batch.
+pub struct BatchItem<T> {
+    /// What it says.
+    pub value: Result<T, InvalidBody>,
+    /// What stood there, byte for byte.
+    pub text: Box<RawValue>,
+}
 
 /// The body is not what the schema asks for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,8 +93,16 @@ impl<T: DeserializeOwned> BatchBody<T> {
     }
 
     /// Parses each item.
-    pub fn into_items(self) -> impl Iterator<Item = Result<T, InvalidBody>> {
-        self.items.into_iter().map(|item| parse_object(item.get().as_bytes()))
+    pub fn into_items(self) -> impl Iterator<Item = BatchItem<T>> {
+        self.items.into_iter().map(|text| BatchItem { value: parse_object(text.get().as_bytes()), text })
+    }
+}
+
+impl<T> JsonText<T> {
+    /// An answer of this text, which is JSON of the schema `T`.
+    #[must_use]
+    pub fn new(json: Vec<u8>) -> Self {
+        Self { json, _schema: PhantomData }
     }
 }
 
@@ -136,33 +167,28 @@ impl<'de> Visitor<'de> for RawItemsVisitor {
     }
 }
 
-impl<T: Type> Payload for JsonBody<T> {
-    const CONTENT_TYPE: &'static str = "application/json";
+/// Makes the types payloads whose schema is that of `$schema`.
+macro_rules! json_payload {
+    ($($type:ident => $schema:ty),* $(,)?) => {$(
+        impl<T: Type> Payload for $type<T> {
+            const CONTENT_TYPE: &'static str = "application/json";
 
-    fn check_content_type(content_type: &str) -> bool {
-        Json::<T>::check_content_type(content_type)
-    }
+            fn check_content_type(content_type: &str) -> bool {
+                Json::<T>::check_content_type(content_type)
+            }
 
-    fn schema_ref() -> MetaSchemaRef {
-        T::schema_ref()
-    }
+            fn schema_ref() -> MetaSchemaRef {
+                <$schema>::schema_ref()
+            }
 
-    fn register(registry: &mut Registry) {
-        T::register(registry);
-    }
+            fn register(registry: &mut Registry) {
+                T::register(registry);
+            }
+        }
+    )*};
 }
 
-impl<T: Type> Payload for JsonAnswer<T> {
-    const CONTENT_TYPE: &'static str = "application/json";
-
-    fn schema_ref() -> MetaSchemaRef {
-        T::schema_ref()
-    }
-
-    fn register(registry: &mut Registry) {
-        T::register(registry);
-    }
-}
+json_payload!(JsonBody => T, ListBody => T, BatchBody => Vec<T>, JsonAnswer => T, JsonText => T);
 
 impl<T: Serialize + Send> IntoResponse for JsonAnswer<T> {
     fn into_response(self) -> Response {
@@ -171,19 +197,9 @@ impl<T: Serialize + Send> IntoResponse for JsonAnswer<T> {
     }
 }
 
-impl<T: Type> Payload for BatchBody<T> {
-    const CONTENT_TYPE: &'static str = "application/json";
-
-    fn check_content_type(content_type: &str) -> bool {
-        Json::<T>::check_content_type(content_type)
-    }
-
-    fn schema_ref() -> MetaSchemaRef {
-        Vec::<T>::schema_ref()
-    }
-
-    fn register(registry: &mut Registry) {
-        T::register(registry);
+impl<T: Send> IntoResponse for JsonText<T> {
+    fn into_response(self) -> Response {
+        Response::builder().header(header::CONTENT_TYPE, "application/json").body(self.json)
     }
 }
 
@@ -215,8 +231,8 @@ macro_rules! request_body {
                 match request.content_type() {
                     Some(content_type) if Self::check_content_type(content_type) => {
                         let bytes = body.take()?.into_bytes().await.map_err(InvalidBody::unreadable)?;
-                        let read: fn(&[u8]) -> Result<Self, InvalidBody> = $read;
-                        Ok(read(&bytes)?)
+                        let read: fn(Bytes) -> Result<Self, InvalidBody> = $read;
+                        Ok(read(bytes)?)
                     }
                     Some(content_type) => {
                         Err(ContentTypeError::NotSupported { content_type: content_type.to_owned() }.into())
@@ -228,8 +244,9 @@ macro_rules! request_body {
     };
 }
 
-request_body!(JsonBody, |bytes| Ok(Self(parse_object(bytes)?)));
-request_body!(BatchBody, |bytes| Ok(Self { items: parse::<RawItems>(bytes)?.0, _item: PhantomData }));
+request_body!(JsonBody, |bytes| Ok(Self { value: parse_object(&bytes)?, text: bytes }));
+request_body!(ListBody, |bytes| Ok(Self(parse(&bytes)?)));
+request_body!(BatchBody, |bytes| Ok(Self { items: parse::<RawItems>(&bytes)?.0, _item: PhantomData }));
 
 #[cfg(test)]
 mod tests {

@@ -6,11 +6,34 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, Type};
 
 use crate::delivery::After;
-use crate::domain::UserId;
+use crate::domain::{NotificationId, Position, TopicName, UserId};
 
 /// A user id in a path, percent-encoded there.
 #[derive(Debug, Clone)]
 pub struct UserParam(pub UserId);
+
+/// The name of a topic in a path, percent-encoded there.
+#[derive(Debug, Clone)]
+pub struct TopicParam(pub TopicName);
+
+/// A notification's name: a UUID.
+#[derive(Debug, Clone, Copy)]
+pub struct NotificationParam(pub NotificationId);
+
+/// A position from a frame.
+#[derive(Debug, Clone, Copy)]
+pub struct PositionParam(pub Position);
+
+/// A sender's `Idempotency-Key`.
+#[derive(Debug, Clone)]
+pub struct KeyParam(pub String);
+
+/// What a sender waits for beyond acceptance. There is one thing so far: every recipient's ack.
+#[derive(Debug, Clone, Copy)]
+pub struct WaitParam;
+
+/// The longest `Idempotency-Key`, in bytes.
+pub const MAX_KEY_BYTES: usize = 255;
 
 /// Where a receiver wants to start: `start`, `now` or a position.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +86,30 @@ text_parameter!(UserParam, "user", |schema| MetaSchema {
     ..schema
 });
 
+text_parameter!(TopicParam, "topic", |schema| MetaSchema {
+    min_length: Some(1),
+    max_length: Some(TopicName::MAX_BYTES),
+    example: Some("news".into()),
+    ..schema
+});
+
+text_parameter!(NotificationParam, "id", |schema| MetaSchema {
+    format: Some("uuid"),
+    example: Some("019abcde-f012-7345-8678-9abcdef01234".into()),
+    ..schema
+});
+
+text_parameter!(PositionParam, "position", |schema| MetaSchema { ..schema });
+
+text_parameter!(KeyParam, "Idempotency-Key", |schema| MetaSchema {
+    min_length: Some(1),
+    max_length: Some(MAX_KEY_BYTES),
+    pattern: Some("^[!-~]+$".to_owned()),
+    ..schema
+});
+
+text_parameter!(WaitParam, "wait", |schema| MetaSchema { enum_items: vec!["acked".into()], ..schema });
+
 text_parameter!(AfterParam, "after", |schema| MetaSchema { ..schema });
 
 text_parameter!(AckParam, "ack", |schema| MetaSchema {
@@ -83,6 +130,41 @@ impl ParseFromParameter for AckParam {
 impl ParseFromParameter for UserParam {
     fn parse_from_parameter(value: &str) -> ParseResult<Self> {
         UserId::parse(value).map(Self).map_err(ParseError::custom)
+    }
+}
+
+impl ParseFromParameter for TopicParam {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        TopicName::parse(value).map(Self).map_err(ParseError::custom)
+    }
+}
+
+impl ParseFromParameter for NotificationParam {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        value.parse().map(Self).map_err(|_| ParseError::custom("expected a notification's id, a UUID"))
+    }
+}
+
+impl ParseFromParameter for PositionParam {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        value.parse().map(Self).map_err(ParseError::custom)
+    }
+}
+
+impl ParseFromParameter for KeyParam {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        let visible = value.bytes().all(|byte| byte.is_ascii_graphic());
+        if visible && (1..=MAX_KEY_BYTES).contains(&value.len()) {
+            Ok(Self(value.to_owned()))
+        } else {
+            Err(ParseError::custom(format_args!("expected 1 to {MAX_KEY_BYTES} visible ASCII characters")))
+        }
+    }
+}
+
+impl ParseFromParameter for WaitParam {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        if value == "acked" { Ok(Self) } else { Err(ParseError::custom("expected `acked`")) }
     }
 }
 
@@ -108,4 +190,6 @@ pub enum Tag {
     Receiving,
     /// For whoever looks after users.
     Users,
+    /// Named sets of users: send once, reach every subscriber.
+    Topics,
 }

@@ -33,7 +33,7 @@ pub struct Problem {
     /// The part of the request that is wrong, when it can be named: `to[2]`, `ttl_seconds`, `user`.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// `unknown` when the notification may have been accepted although no 202 came: retry it with the same id of yours.
+    /// `unknown` when it may have been accepted although no 202 came: retry it with the same `Idempotency-Key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered: Option<String>,
 }

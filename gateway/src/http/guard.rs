@@ -19,6 +19,9 @@ const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 /// Bytes of a refused body that are read on, so that the sender reads the answer instead of a broken connection.
 const MAX_LINGER_BYTES: u64 = 32 << 20;
 
+/// Below these paths sessions are opened; they are counted as such, not as requests.
+const SESSIONS: [&str; 2] = ["/ws/", "/sse/"];
+
 /// The label of requests that match no route: paths from outside never become labels.
 const NO_ROUTE: &str = "none";
 
@@ -57,8 +60,8 @@ impl Guard {
                 format!("this gateway answers only names of its own machine, not `{host}` (open mode)");
             return Some(Problem::new(StatusCode::FORBIDDEN, detail));
         }
-        // Sockets judge the origin themselves: a browser cannot read a refused upgrade.
-        if request.uri().path().starts_with("/ws/") {
+        // Sessions judge the origin themselves: a browser cannot read a refused upgrade, and attempts are counted.
+        if SESSIONS.iter().any(|path| request.uri().path().starts_with(path)) {
             return None;
         }
         let allowed = origin.is_none_or(|origin| self.allows(origin, host));
@@ -111,7 +114,7 @@ impl Guard {
     fn observe(&self, method: &Method, response: &Response, started: Instant) {
         let pattern = response.data::<PathPattern>();
         let route = pattern.map_or(NO_ROUTE, |pattern| route_label(&pattern.0));
-        if route.starts_with("/ws") {
+        if SESSIONS.iter().any(|path| route.starts_with(path)) {
             return;
         }
         let method = match *method {
@@ -202,8 +205,15 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
 /// poem-openapi numbers a path's parameters; people and dashboards want their names.
 fn route_label(pattern: &str) -> &str {
     match pattern {
+        "/v1/notifications/:param0" => "/v1/notifications/{id}",
         "/v1/users/:param0" => "/v1/users/{user}",
+        "/v1/users/:param0/acks" => "/v1/users/{user}/acks",
+        "/v1/users/:param0/notifications" => "/v1/users/{user}/notifications",
         "/v1/users/:param0/sessions" => "/v1/users/{user}/sessions",
+        "/v1/users/:param0/topics" => "/v1/users/{user}/topics",
+        "/v1/topics/:param0" => "/v1/topics/{topic}",
+        "/v1/topics/:param0/subscribers" => "/v1/topics/{topic}/subscribers",
+        "/v1/topics/:param0/subscribers/:param1" => "/v1/topics/{topic}/subscribers/{user}",
         other => other,
     }
 }

@@ -1,37 +1,26 @@
 //! `POST /v1/notifications` and its batch.
 
-use std::collections::HashSet;
+use std::time::Duration;
 
 use poem::http::{HeaderMap, StatusCode};
-use poem_openapi::payload::Json;
+use poem_openapi::param::{Header, Query};
 use poem_openapi::{ApiResponse, OpenApi};
-use uuid::Uuid;
 
 use super::Http;
-use super::schema::{AcceptedAnswer, BatchItem, NotificationRequest};
+use super::accept::{Refusal, RequestKey, invalid, target_of};
+use super::outcomes::DEFAULT_RECIPIENTS;
+use super::schema::outcomes::Outcomes;
+use super::schema::sending::{AcceptedAnswer, BatchItem, NotificationRequest, WaitedAnswer};
 use crate::delivery::{Accepted, PublishError};
-use crate::domain::{Notification, NotificationId, UserId};
-use crate::edge::parameters::Tag;
-use crate::edge::{BatchBody, InvalidBody, JsonAnswer, JsonBody, Problem};
+use crate::domain::{Notification, NotificationId};
+use crate::edge::answer::{FORBIDDEN, REQUEST_TIMEOUT, UNSUPPORTED_MEDIA_TYPE};
+use crate::edge::body::BatchItem as ReceivedItem;
+use crate::edge::parameters::{KeyParam, Tag, WaitParam};
+use crate::edge::{Answer, BatchBody, JsonAnswer, JsonBody, Problem, Refusals};
 use crate::metrics::{SendResult, Target};
 
-/// When a sender shall try again after a 503, in seconds.
-const RETRY_AFTER_SECONDS: u32 = 1;
-
-/// Limits of what may be sent.
-#[derive(Debug, Clone, Copy)]
-pub struct SendLimits {
-    /// Users one notification may name.
-    pub max_recipients: usize,
-    /// Notifications a batch may carry.
-    pub max_batch: usize,
-    /// Bytes of an encoded frame.
-    pub max_bytes: usize,
-    /// Time to live when the sender does not say, in seconds.
-    pub default_ttl_seconds: u32,
-    /// The longest time to live, in seconds.
-    pub max_ttl_seconds: u32,
-}
+/// How long a sender that waits for acks waits if it does not say.
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// The operations for senders.
 pub struct SendApi {
@@ -41,39 +30,22 @@ pub struct SendApi {
 /// The answer to one notification.
 #[derive(ApiResponse)]
 enum SendResponse {
+    /// With `wait=acked`: accepted, and every recipient's state is final or the time is over.
+    #[oai(status = 200)]
+    Waited(
+        JsonAnswer<WaitedAnswer>,
+        /// `true` if the same request was accepted before, under the same `Idempotency-Key`; this one changed nothing.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<bool>,
+    ),
     /// Accepted: it is in the log and in the mailboxes, and its recipients' sessions were woken.
     #[oai(status = 202)]
-    Accepted(JsonAnswer<AcceptedAnswer>),
-    /// Malformed; `field` names the part that is wrong. Nothing is delivered.
-    #[oai(status = 400, content_type = "application/problem+json")]
-    BadRequest(Json<Problem>),
-    /// The page's origin may not use the gateway, or the `Host` is none of this machine (open mode).
-    #[oai(status = 403, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
-    Forbidden(Json<Problem>),
-    /// The body took too long to arrive. Nothing is delivered.
-    #[oai(status = 408, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
-    RequestTimeout(Json<Problem>),
-    /// The body or the notification is too large, or the notification with all its recipients is. Nothing is delivered.
-    #[oai(status = 413, content_type = "application/problem+json")]
-    TooLarge(Json<Problem>),
-    /// The body is not `application/json`. Nothing is delivered.
-    #[oai(status = 415, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
-    UnsupportedMediaType(Json<Problem>),
-    /// The gateway is stopping, behind, or its log cannot take more: try again after `Retry-After` seconds. If the problem
-    /// says `"delivered":"unknown"` the notification may have been accepted.
-    #[oai(status = 503, content_type = "application/problem+json")]
-    Unavailable(
-        Json<Problem>,
-        /// Seconds.
-        #[oai(header = "Retry-After")]
-        u32,
+    Accepted(
+        JsonAnswer<AcceptedAnswer>,
+        /// `true` if the same request was accepted before, under the same `Idempotency-Key`; this one changed nothing.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<bool>,
     ),
-    /// The mailbox of every recipient is full and the overflow policy is `reject`. Nothing is delivered.
-    #[oai(status = 507, content_type = "application/problem+json")]
-    InsufficientStorage(Json<Problem>),
 }
 
 /// The answer to a batch.
@@ -82,38 +54,49 @@ enum BatchResponse {
     /// One status an item, in the order of the request. Items succeed and fail on their own.
     #[oai(status = 202)]
     Accepted(JsonAnswer<Vec<BatchItem>>),
-    /// The body is no JSON array. Nothing is delivered.
-    #[oai(status = 400, content_type = "application/problem+json")]
-    BadRequest(Json<Problem>),
-    /// The page's origin may not use the gateway, or the `Host` is none of this machine (open mode).
-    #[oai(status = 403, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
-    Forbidden(Json<Problem>),
-    /// The body took too long to arrive. Nothing is delivered.
-    #[oai(status = 408, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
-    RequestTimeout(Json<Problem>),
-    /// The body is too large, or has more than 1,000 items. Nothing is delivered.
-    #[oai(status = 413, content_type = "application/problem+json")]
-    TooLarge(Json<Problem>),
-    /// The body is not `application/json`. Nothing is delivered.
-    #[oai(status = 415, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
-    UnsupportedMediaType(Json<Problem>),
-    /// The gateway is stopping: try again after `Retry-After` seconds. Nothing is delivered.
-    #[oai(status = 503, content_type = "application/problem+json")]
-    Unavailable(
-        Json<Problem>,
-        /// Seconds.
-        #[oai(header = "Retry-After")]
-        u32,
-    ),
 }
 
-/// A refusal and how it is counted.
-struct Refusal {
-    result: SendResult,
-    problem: Problem,
+struct Sending;
+
+impl Refusals for Sending {
+    const STATUSES: &'static [(u16, &'static str)] = &[
+        (400, "Malformed; `field` names the part that is wrong. Nothing is delivered."),
+        (403, FORBIDDEN),
+        (408, REQUEST_TIMEOUT),
+        (
+            409,
+            "A request with this `Idempotency-Key` is not answered yet: try again after `Retry-After` seconds.",
+        ),
+        (
+            413,
+            "The body or the notification is too large, or the notification with all its recipients is. Nothing is delivered.",
+        ),
+        (415, UNSUPPORTED_MEDIA_TYPE),
+        (422, "The `Idempotency-Key` was used before with another body. Nothing is delivered."),
+        (
+            503,
+            "The gateway is stopping, behind, or its log cannot take more: try again after `Retry-After` seconds. If the \
+             problem says `\"delivered\":\"unknown\"` the notification may have been accepted; with the same \
+             `Idempotency-Key` it is safe to try again all the same.",
+        ),
+        (
+            507,
+            "The mailbox of every recipient is full and the overflow policy is `reject`. Nothing is delivered.",
+        ),
+    ];
+}
+
+struct SendingMany;
+
+impl Refusals for SendingMany {
+    const STATUSES: &'static [(u16, &'static str)] = &[
+        (400, "The body is no JSON array, or the `Idempotency-Key` breaks a rule. Nothing is delivered."),
+        (403, FORBIDDEN),
+        (408, REQUEST_TIMEOUT),
+        (413, "The body is too large, or has more than 1,000 items. Nothing is delivered."),
+        (415, UNSUPPORTED_MEDIA_TYPE),
+        (503, "The gateway is stopping: try again after `Retry-After` seconds. Nothing is delivered."),
+    ];
 }
 
 #[OpenApi(tag = "Tag::Sending")]
@@ -121,113 +104,150 @@ impl SendApi {
     /// Send a notification
     ///
     /// Pushes the notification at once to every session its recipients hold and keeps it for those who are away, until
-    /// it expires or a full mailbox has to make room. The answer comes when it is in the log and in the mailboxes.
+    /// it is acked, it expires, or a full mailbox has to make room. The answer comes when it is in the log and in the
+    /// mailboxes.
     ///
-    /// `Idempotency-Key` is not supported yet: a request that carries one is refused with 400 rather than accepted twice.
+    /// An `Idempotency-Key` makes it safe to try again: for 24 hours a second request with the key and the same body sends
+    /// nothing and is answered as the first was, with `Idempotent-Replayed: true`. A request that was refused used no key.
     #[oai(path = "/v1/notifications", method = "post", operation_id = "sendNotification")]
-    async fn send(&self, headers: &HeaderMap, notification: JsonBody<NotificationRequest>) -> SendResponse {
-        let target = target_of(&notification.0);
-        match self.send_one(headers, notification.0).await {
-            Ok(accepted) => {
-                self.http.metrics.count_send(target, SendResult::Accepted);
-                SendResponse::Accepted(JsonAnswer(accepted))
+    async fn send(
+        &self,
+        headers: &HeaderMap,
+        /// A name for this request, of 1 to 255 visible ASCII characters; a random UUID serves well.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<KeyParam>>,
+        /// `acked`: answer with 200 as soon as the notification is final for every recipient (nearly always: acked), or when
+        /// `timeout_ms` is over. Not for the topic `*`, whose notifications nobody acks.
+        wait: Query<Option<WaitParam>>,
+        /// How long to wait at most, in milliseconds: 0 to 30,000. Without it: 5,000. Means nothing without `wait`.
+        #[oai(validator(maximum(value = "30000")))]
+        timeout_ms: Query<Option<u32>>,
+        notification: JsonBody<NotificationRequest>,
+    ) -> Answer<SendResponse, Sending> {
+        let target = target_of(&notification.value);
+        let timeout =
+            timeout_ms.0.map_or(DEFAULT_WAIT, |timeout_ms| Duration::from_millis(timeout_ms.into()));
+        let wait = wait.0.map(|WaitParam| timeout);
+        let sent = self.send_one(headers, key.0, notification, (target, wait)).await;
+        let counted = sent.as_ref().map_or_else(|refusal| refusal.result, result_of);
+        self.http.metrics.count_send(target, counted);
+        let accepted = match sent {
+            Ok(accepted) => accepted,
+            Err(refusal) => return Answer::from(Err(Box::new(refusal.problem))),
+        };
+        let replayed = accepted.repeated.then_some(true);
+        let id = accepted.id;
+        let answer = AcceptedAnswer::new(accepted);
+        Answer::from(Ok(match wait {
+            None => SendResponse::Accepted(JsonAnswer(answer), replayed),
+            Some(timeout) => {
+                let outcomes = self.outcomes_within(id, timeout).await;
+                SendResponse::Waited(JsonAnswer(WaitedAnswer { accepted: answer, outcomes }), replayed)
             }
-            Err(refusal) => {
-                self.http.metrics.count_send(target, refusal.result);
-                let problem = Json(refusal.problem);
-                match refusal.result {
-                    SendResult::Accepted | SendResult::Invalid => SendResponse::BadRequest(problem),
-                    SendResult::TooLarge => SendResponse::TooLarge(problem),
-                    SendResult::Rejected => SendResponse::InsufficientStorage(problem),
-                    SendResult::Repeated | SendResult::Conflict => SendResponse::BadRequest(problem),
-                    SendResult::Overloaded => SendResponse::Unavailable(problem, RETRY_AFTER_SECONDS),
-                }
-            }
-        }
+        }))
     }
 
     /// Send many notifications
     ///
     /// Up to 1,000 notifications in one request, each for its own recipients: some eight times cheaper than one request
-    /// each. Not atomic: every item has a status of its own, in the same order.
+    /// each. Not atomic: every item has a status of its own, in the same order. An item's `Idempotency-Key` is the
+    /// request's, a slash, and the item's index: `<key>/0`, `<key>/1` and so on.
     #[oai(path = "/v1/notifications/batch", method = "post", operation_id = "sendNotificationBatch")]
     async fn send_batch(
         &self,
         headers: &HeaderMap,
+        /// A name for this request, of 1 to 255 visible ASCII characters; a random UUID serves well.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<KeyParam>>,
         notifications: BatchBody<NotificationRequest>,
-    ) -> BatchResponse {
-        let max_batch = self.http.limits.max_batch;
-        if notifications.len() > max_batch {
-            self.http.metrics.count_send(Target::Unknown, SendResult::TooLarge);
-            let detail =
-                format!("a batch has at most {max_batch} items, this one has {}", notifications.len());
-            return BatchResponse::TooLarge(Json(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
-        }
-        if let Err(refusal) = self.welcome(headers) {
-            self.http.metrics.count_send(Target::Unknown, refusal.result);
-            let problem = Json(refusal.problem);
-            return match refusal.result {
-                SendResult::Overloaded => BatchResponse::Unavailable(problem, RETRY_AFTER_SECONDS),
-                _ => BatchResponse::BadRequest(problem),
-            };
-        }
-        BatchResponse::Accepted(JsonAnswer(self.send_items(notifications).await))
-    }
-
-    async fn send_one(
-        &self,
-        headers: &HeaderMap,
-        request: NotificationRequest,
-    ) -> Result<AcceptedAnswer, Box<Refusal>> {
-        self.welcome(headers)?;
-        let notification = self.accept(request)?;
-        let published = self.http.delivery.publish(&notification, self.http.limits.max_bytes).await;
-        self.answer(&notification, published)
+    ) -> Answer<BatchResponse, SendingMany> {
+        let welcome = self.welcome_batch(headers, key.0, notifications.len());
+        Answer::from(match welcome {
+            Ok(key) => Ok(BatchResponse::Accepted(JsonAnswer(self.send_items(key, notifications).await))),
+            Err(refusal) => {
+                self.http.metrics.count_send(Target::Unknown, refusal.result);
+                Err(Box::new(refusal.problem))
+            }
+        })
     }
 }
 
 impl SendApi {
-    async fn send_items(&self, notifications: BatchBody<NotificationRequest>) -> Vec<BatchItem> {
+    async fn send_one(
+        &self,
+        headers: &HeaderMap,
+        key: Option<KeyParam>,
+        request: JsonBody<NotificationRequest>,
+        (target, wait): (Target, Option<Duration>),
+    ) -> Result<Accepted, Box<Refusal>> {
+        self.welcome()?;
+        if wait.is_some() && target == Target::Everybody {
+            return Err(invalid("wait", "nobody acks what goes to everybody who is connected"));
+        }
+        let key = RequestKey::of(headers, key)?.map(|key| key.of_request(&request.text));
+        let now_us = self.http.delivery.clock().now_us();
+        let notification = self.http.limits.accept(request.value, key, now_us)?;
+        let published = self.http.delivery.publish(&notification, self.http.limits.max_bytes).await;
+        Ok(self.observe(target, published)?)
+    }
+
+    fn welcome_batch(
+        &self,
+        headers: &HeaderMap,
+        key: Option<KeyParam>,
+        items: usize,
+    ) -> Result<Option<RequestKey>, Box<Refusal>> {
+        let max_batch = self.http.limits.max_batch;
+        if items > max_batch {
+            let detail = format!("a batch has at most {max_batch} items, this one has {items}");
+            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail);
+            return Err(Box::new(Refusal { result: SendResult::TooLarge, problem }));
+        }
+        self.welcome()?;
+        RequestKey::of(headers, key)
+    }
+
+    async fn send_items(
+        &self,
+        key: Option<RequestKey>,
+        notifications: BatchBody<NotificationRequest>,
+    ) -> Vec<BatchItem> {
         let mut valid = Vec::with_capacity(notifications.len());
         let mut refused = Vec::with_capacity(notifications.len());
-        for item in notifications.into_items() {
-            let (target, accepted) = self.accept_item(item);
+        for (index, item) in notifications.into_items().enumerate() {
+            let (target, accepted) = self.accept_item(key.as_ref(), index, item);
             refused.push((target, accepted.map(|notification| valid.push(notification)).err()));
         }
         let published = self.http.delivery.publish_batch(&valid, self.http.limits.max_bytes).await;
-        let mut published = valid.iter().zip(published);
+        let mut published = published.into_iter();
         let answers = refused.into_iter().map(|(target, refusal)| {
             let result = match refusal {
                 Some(refusal) => Err(refusal),
                 None => {
-                    let (notification, result) = published.next().expect("one result for each valid item");
-                    self.answer(notification, result)
+                    let published = published.next().expect("one result for each valid item");
+                    self.observe(target, published).map_err(Box::<Refusal>::from)
                 }
             };
-            let counted = result.as_ref().map_or_else(|refusal| refusal.result, |_| SendResult::Accepted);
+            let counted = result.as_ref().map_or_else(|refusal| refusal.result, result_of);
             self.http.metrics.count_send(target, counted);
             BatchItem::new(result.map_err(|refusal| refusal.problem))
         });
         answers.collect()
     }
 
-    fn answer(
-        &self,
-        notification: &Notification,
-        result: Result<Accepted, PublishError>,
-    ) -> Result<AcceptedAnswer, Box<Refusal>> {
-        let accepted = result?;
-        let target = Target::User;
-        self.http.metrics.fanout_recipients.of(target).observe(f64::from(accepted.online));
-        Ok(AcceptedAnswer::new(accepted))
-    }
-
     fn accept_item(
         &self,
-        item: Result<NotificationRequest, InvalidBody>,
+        key: Option<&RequestKey>,
+        index: usize,
+        item: ReceivedItem<NotificationRequest>,
     ) -> (Target, Result<Notification, Box<Refusal>>) {
-        match item {
-            Ok(request) => (target_of(&request), self.accept(request)),
+        match item.value {
+            Ok(request) => {
+                let target = target_of(&request);
+                let key = key.map(|key| key.of_item(index, item.text.get().as_bytes()));
+                let now_us = self.http.delivery.clock().now_us();
+                (target, self.http.limits.accept(request, key, now_us))
+            }
             Err(error) => {
                 let problem = Problem::from_error(&error.into());
                 (Target::Unknown, Err(Box::new(Refusal { result: SendResult::Invalid, problem })))
@@ -235,105 +255,42 @@ impl SendApi {
         }
     }
 
-    /// Whether the gateway takes sends at all, from such a request.
-    fn welcome(&self, headers: &HeaderMap) -> Result<(), Box<Refusal>> {
-        if !self.http.lifecycle.is_ready() {
-            let state = if self.http.lifecycle.is_stopping() { "stopping" } else { "not ready" };
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the gateway is {state}"));
-            return Err(Box::new(Refusal { result: SendResult::Overloaded, problem }));
+    /// Notes how many sessions' users a new notification reached.
+    fn observe(
+        &self,
+        target: Target,
+        published: Result<Accepted, PublishError>,
+    ) -> Result<Accepted, PublishError> {
+        if let Ok(accepted) = &published
+            && !accepted.repeated
+        {
+            self.http.metrics.fanout_recipients.of(target).observe(f64::from(accepted.online));
         }
-        if headers.contains_key("idempotency-key") {
-            return Err(invalid(
-                "Idempotency-Key",
-                "idempotency keys are not supported yet; nothing was sent",
-            ));
+        published
+    }
+
+    /// What became of an accepted notification once it is final or the time is over; a stopping gateway waits for nobody.
+    async fn outcomes_within(&self, id: NotificationId, timeout: Duration) -> Option<Outcomes> {
+        let delivery = &self.http.delivery;
+        tokio::select! {
+            () = delivery.until_final(id, timeout) => {}
+            () = self.http.lifecycle.stopping() => {}
         }
-        Ok(())
+        let report = delivery.outcome(id).await;
+        Some(Outcomes::new(&report.ok()?, 0, DEFAULT_RECIPIENTS as usize))
     }
 
-    /// Checks every rule and gives the notification its name and time.
-    fn accept(&self, request: NotificationRequest) -> Result<Notification, Box<Refusal>> {
-        let limits = &self.http.limits;
-        let names = match (request.to, request.topic) {
-            (Some(_), Some(_)) => return Err(invalid("to", "name either `to` or `topic`, not both")),
-            (None, None) => return Err(invalid("to", "a notification needs recipients: name them in `to`")),
-            (None, Some(_)) => {
-                return Err(invalid("topic", "topics are not supported yet: name the recipients in `to`"));
-            }
-            (Some(names), None) => names,
-        };
-        let ttl_seconds = request.ttl_seconds.unwrap_or(limits.default_ttl_seconds);
-        if ttl_seconds == 0 || ttl_seconds > limits.max_ttl_seconds {
-            let detail = format!("the time to live is 1 to {} seconds", limits.max_ttl_seconds);
-            return Err(invalid("ttl_seconds", detail));
+    /// Whether the gateway takes sends at all.
+    fn welcome(&self) -> Result<(), Box<Refusal>> {
+        if self.http.lifecycle.is_ready() {
+            return Ok(());
         }
-        Ok(Notification {
-            id: NotificationId::from_uuid(Uuid::now_v7()),
-            accepted_at_us: self.http.delivery.clock().now_us(),
-            target: crate::domain::Target::Users(recipients(names, limits.max_recipients)?),
-            collapse_key: None,
-            idempotency: None,
-            from: request.from,
-            title: request.title,
-            body: request.body,
-            data: request.data,
-            ttl_seconds,
-            priority: request.priority.map(Into::into).unwrap_or_default(),
-        })
+        let state = if self.http.lifecycle.is_stopping() { "stopping" } else { "not ready" };
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the gateway is {state}"));
+        Err(Box::new(Refusal { result: SendResult::Overloaded, problem }))
     }
 }
 
-/// The recipients as users, each once, in the sender's order.
-fn recipients(names: Vec<String>, max_recipients: usize) -> Result<Vec<UserId>, Box<Refusal>> {
-    if names.is_empty() {
-        return Err(invalid("to", "a notification needs recipients: `to` is empty"));
-    }
-    if names.len() > max_recipients {
-        let detail =
-            format!("a notification has at most {max_recipients} recipients, this one has {}", names.len());
-        return Err(invalid("to", detail));
-    }
-    let mut users = Vec::with_capacity(names.len());
-    for (index, name) in names.iter().enumerate() {
-        users.push(UserId::parse(name).map_err(|error| invalid(format!("to[{index}]"), error.to_string()))?);
-    }
-    if users.len() > 1 {
-        let mut seen = HashSet::with_capacity(users.len());
-        let first: Vec<bool> = names.iter().map(|name| seen.insert(name.as_str())).collect();
-        let mut first = first.into_iter();
-        users.retain(|_| first.next().expect("one for each name"));
-    }
-    Ok(users)
-}
-
-fn target_of(request: &NotificationRequest) -> Target {
-    match request.to.as_ref().map(Vec::len) {
-        Some(1) => Target::User,
-        Some(2..) => Target::Users,
-        _ => Target::Unknown,
-    }
-}
-
-fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Box<Refusal> {
-    Box::new(Refusal { result: SendResult::Invalid, problem: Problem::invalid(field, detail) })
-}
-
-impl From<PublishError> for Box<Refusal> {
-    fn from(error: PublishError) -> Self {
-        let detail = error.to_string();
-        let (result, status) = match error {
-            PublishError::NotificationTooLarge { .. } | PublishError::EntryTooLarge(_) => {
-                (SendResult::TooLarge, StatusCode::PAYLOAD_TOO_LARGE)
-            }
-            PublishError::KeyReused => (SendResult::Conflict, StatusCode::UNPROCESSABLE_ENTITY),
-            PublishError::KeyInFlight => (SendResult::Conflict, StatusCode::CONFLICT),
-            PublishError::AllRejected(_) => (SendResult::Rejected, StatusCode::INSUFFICIENT_STORAGE),
-            PublishError::Unavailable(_) | PublishError::Unknown(_) => {
-                (SendResult::Overloaded, StatusCode::SERVICE_UNAVAILABLE)
-            }
-        };
-        let problem = Problem::new(status, detail);
-        let unknown = matches!(error, PublishError::Unknown(_));
-        Self::new(Refusal { result, problem: if unknown { problem.delivery_unknown() } else { problem } })
-    }
+fn result_of(accepted: &Accepted) -> SendResult {
+    if accepted.repeated { SendResult::Repeated } else { SendResult::Accepted }
 }

@@ -1,13 +1,14 @@
-//! `/v1/users/{user}`: what is known of a user, and how to disconnect one.
+//! `/v1/users/{user}`: what is known of a user, how to disconnect one, how to forget one.
 
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 
-use super::schema::{Disconnected, UserAnswer};
+use super::schema::users::{Disconnected, UserAnswer, UserTopics};
 use crate::delivery::Delivery;
+use crate::edge::answer::FORBIDDEN;
 use crate::edge::parameters::Tag;
-use crate::edge::{Problem, UserParam};
+use crate::edge::{Answer, Refusals, UserParam};
 
 /// The operations about users.
 pub struct UsersApi {
@@ -20,14 +21,6 @@ enum UserResponse {
     /// What is known; all zeros for a user never seen.
     #[oai(status = 200)]
     Found(Json<UserAnswer>),
-    /// The user id breaks a rule.
-    #[oai(status = 400, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
-    BadRequest(Json<Problem>),
-    /// The page's origin may not use the gateway, or the `Host` is none of this machine (open mode).
-    #[oai(status = 403, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
-    Forbidden(Json<Problem>),
 }
 
 /// The answer to a disconnect.
@@ -36,31 +29,74 @@ enum DisconnectResponse {
     /// Every session was told to end; each is closed with 4010.
     #[oai(status = 200)]
     Disconnected(Json<Disconnected>),
-    /// The user id breaks a rule.
-    #[oai(status = 400, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
-    BadRequest(Json<Problem>),
-    /// The page's origin may not use the gateway, or the `Host` is none of this machine (open mode).
-    #[oai(status = 403, content_type = "application/problem+json")]
-    #[expect(dead_code, reason = "answered before the handler runs; declared for the manual")]
-    Forbidden(Json<Problem>),
+}
+
+/// The answer to the wish to forget somebody.
+#[derive(ApiResponse)]
+enum ForgetResponse {
+    /// Nothing waits for the user any more, no topic has the user as a subscriber.
+    #[oai(status = 204)]
+    Forgotten,
+}
+
+/// A user's subscriptions.
+#[derive(ApiResponse)]
+enum TopicsResponse {
+    /// The topics; none for a user never seen.
+    #[oai(status = 200)]
+    Found(Json<UserTopics>),
+}
+
+struct Looking;
+
+impl Refusals for Looking {
+    const STATUSES: &'static [(u16, &'static str)] = &[(400, "The user id breaks a rule."), (403, FORBIDDEN)];
+}
+
+struct Forgetting;
+
+impl Refusals for Forgetting {
+    const STATUSES: &'static [(u16, &'static str)] = &[
+        (400, "The user id breaks a rule."),
+        (403, FORBIDDEN),
+        (
+            503,
+            "The log cannot take the change now: try again after `Retry-After` seconds, which is always safe. With \
+             `\"delivered\":\"unknown\"` the user may have been forgotten.",
+        ),
+    ];
 }
 
 #[OpenApi(tag = "Tag::Users")]
 impl UsersApi {
     /// Look at a user
     ///
-    /// Sessions, and what waits in the mailbox. The gateway keeps no directory: a user never seen has zeros.
+    /// Sessions, what waits in the mailbox, and how far the user has acked. The gateway keeps no directory: a user never
+    /// seen has zeros.
     #[oai(path = "/v1/users/:user", method = "get", operation_id = "getUser")]
     async fn look(
         &self,
         /// The user id, percent-encoded.
         user: Path<UserParam>,
-    ) -> UserResponse {
+    ) -> Answer<UserResponse, Looking> {
         let user = &user.0.0;
         let summary = self.delivery.user(user);
-        let position = (summary.last > 0).then(|| self.delivery.position(summary.last).to_string());
-        UserResponse::Found(Json(UserAnswer::new(user.as_str(), &summary, position)))
+        let answer = UserAnswer::new(user.as_str(), &summary, |number| self.delivery.position(number));
+        Answer::from(Ok(UserResponse::Found(Json(answer))))
+    }
+
+    /// Forget a user
+    ///
+    /// Withdraws what waits in the mailbox, ends every subscription, and closes the sessions with 4010. The user exists
+    /// again as soon as somebody names it.
+    #[oai(path = "/v1/users/:user", method = "delete", operation_id = "forgetUser")]
+    async fn forget(
+        &self,
+        /// The user id, percent-encoded.
+        user: Path<UserParam>,
+    ) -> Answer<ForgetResponse, Forgetting> {
+        let forgotten = self.delivery.forget(&user.0.0).await;
+        Answer::from(forgotten.map(|()| ForgetResponse::Forgotten).map_err(Into::into))
     }
 
     /// Disconnect a user
@@ -71,9 +107,27 @@ impl UsersApi {
         &self,
         /// The user id, percent-encoded.
         user: Path<UserParam>,
-    ) -> DisconnectResponse {
+    ) -> Answer<DisconnectResponse, Looking> {
         let sessions = self.delivery.disconnect(&user.0.0);
         let sessions = u32::try_from(sessions).expect("bounded by the sessions a user may hold");
-        DisconnectResponse::Disconnected(Json(Disconnected { sessions }))
+        Answer::from(Ok(DisconnectResponse::Disconnected(Json(Disconnected { sessions }))))
+    }
+
+    /// List a user's topics
+    ///
+    /// Every topic that the user is subscribed to, sorted by name.
+    #[oai(
+        path = "/v1/users/:user/topics",
+        method = "get",
+        operation_id = "getUserTopics",
+        tag = "Tag::Topics"
+    )]
+    async fn topics(
+        &self,
+        /// The user id, percent-encoded.
+        user: Path<UserParam>,
+    ) -> Answer<TopicsResponse, Looking> {
+        let topics = self.delivery.topics_of(&user.0.0).iter().map(|name| String::from(&**name)).collect();
+        Answer::from(Ok(TopicsResponse::Found(Json(UserTopics { topics }))))
     }
 }

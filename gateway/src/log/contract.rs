@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{AppendError, Log, LogEntry, MAX_ENTRY_BYTES, NewEntry, Tail, TailError};
+use crate::clock::ClockHand;
 
 /// Declares one test a sentence for the log that the expression makes.
 macro_rules! log_contract_tests {
@@ -20,6 +21,8 @@ macro_rules! log_contract_tests {
             a_dropped_tail_future_loses_nothing,
             an_empty_log_has_no_first_entry_yet,
             a_dropped_append_future_loses_only_the_answer,
+            a_tail_far_behind_catches_up_while_more_comes,
+            trimming_keeps_numbers_and_bytes_of_what_stays,
         );
     };
     (@each $new_log:expr; $($name:ident,)*) => {
@@ -32,6 +35,19 @@ macro_rules! log_contract_tests {
     };
 }
 pub(crate) use log_contract_tests;
+
+/// Declares the tests of a log that takes its time from a clock; the expression is a function from a clock to a log.
+macro_rules! log_clock_contract_tests {
+    ($new_log:expr) => {
+        #[tokio::test]
+        async fn timestamps_never_step_back_whatever_the_clock_does() {
+            let (clock, hand) = $crate::clock::Clock::manual(5_000_000);
+            let log = std::sync::Arc::new($new_log(clock));
+            $crate::log::contract::timestamps_never_step_back_whatever_the_clock_does(log, hand).await;
+        }
+    };
+}
+pub(crate) use log_clock_contract_tests;
 
 type AnyLog = std::sync::Arc<dyn Log>;
 
@@ -183,4 +199,75 @@ pub(crate) async fn an_empty_log_has_no_first_entry_yet(log: AnyLog) {
     assert_eq!((state.first, state.head), (1, 0));
     log.trim(100).await;
     assert_eq!(append(&log, payloads("x", 1)).await, [1]);
+}
+
+/// More than any log keeps at hand in memory: the tail must find the seam between there and wherever the rest is.
+pub(crate) async fn a_tail_far_behind_catches_up_while_more_comes(log: AnyLog) {
+    const BATCHES: u64 = 150;
+    const BATCH: u64 = 200;
+    let filling = "x".repeat(400);
+    let batch = |index: u64| (0..BATCH).map(|place| payload(&format!("{index}:{place}:{filling}"))).collect();
+    for index in 0..BATCHES {
+        append(&log, batch(index)).await;
+    }
+    let mut tail = log.tail(0).unwrap();
+    let mut shown = take(&mut tail, 1).await;
+    for index in BATCHES..BATCHES + 20 {
+        append(&log, batch(index)).await;
+    }
+    let all = (BATCHES + 20) * BATCH;
+    shown.extend(take(&mut tail, usize::try_from(all).unwrap() - shown.len()).await);
+    assert!(shown.iter().map(|entry| entry.number).eq(1..=all));
+    for (index, entry) in (0..).zip(&shown) {
+        assert!(entry.payload.starts_with(format!("{}:{}:", index / BATCH, index % BATCH).as_bytes()));
+    }
+}
+
+pub(crate) async fn trimming_keeps_numbers_and_bytes_of_what_stays(log: AnyLog) {
+    append(&log, payloads("x", 300)).await;
+    let whole = take(&mut log.tail(0).unwrap(), 300).await;
+    let mut allowed = 0;
+    for through in [0, 100, 50, 299, 1_000] {
+        log.trim(through).await;
+        allowed = through.min(300).max(allowed);
+        let state = log.state().await.unwrap();
+        assert_eq!(state.head, 300);
+        assert!(state.first <= allowed + 1, "{} after trimming through {through}", state.first);
+        if state.first <= 300 {
+            let mut tail = log.tail(state.first - 1).unwrap();
+            let left = usize::try_from(301 - state.first).unwrap();
+            assert_eq!(take(&mut tail, left).await, whole[whole.len() - left..]);
+        }
+        assert_eq!(log.read(vec![state.first - 1]).await.unwrap(), [None]);
+    }
+}
+
+pub(crate) async fn timestamps_never_step_back_whatever_the_clock_does(log: AnyLog, hand: ClockHand) {
+    let mut now_ms = 5_000;
+    for (index, ms) in [5_000, 6_000, 4_000, 1_000, 6_500].into_iter().enumerate() {
+        hand.set(ms * 1_000);
+        append(&log, payloads("x", 3)).await;
+        now_ms = ms.max(now_ms);
+        let last = log.read(vec![3 * (index as u64 + 1)]).await.unwrap();
+        assert_eq!(last[0].as_ref().unwrap().timestamp_ms, now_ms);
+    }
+    let shown = take(&mut log.tail(0).unwrap(), 15).await;
+    assert!(shown.is_sorted_by_key(|entry| entry.timestamp_ms));
+}
+
+/// For a log that has little room left: it is filled, and then takes what keeps the gateway going, and nothing else.
+pub(crate) async fn a_full_log_takes_housekeeping_only(log: AnyLog) {
+    let ordinary = || vec![NewEntry::ordinary(Bytes::from(vec![b'x'; 1_000])); 10];
+    for _ in 0..10_000 {
+        if log.append(ordinary()).await.contains(&Err(AppendError::Full)) {
+            break;
+        }
+    }
+    let head = log.state().await.unwrap().head;
+    let mixed = [ordinary(), vec![NewEntry::housekeeping(payload("decision"))]].concat();
+    let results = log.append(mixed).await;
+    assert!(results[..10].iter().all(|result| *result == Err(AppendError::Full)), "{results:?}");
+    assert_eq!(results[10], Ok(head + 1));
+    let shown = take(&mut log.tail(head).unwrap(), 1).await;
+    assert_eq!(shown[0].payload, payload("decision"));
 }

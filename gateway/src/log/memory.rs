@@ -149,10 +149,6 @@ impl Log for MemoryLog {
         Box::pin(std::future::ready(Ok(state)))
     }
 
-    fn trimmable(&self, through: u64) -> u64 {
-        through.min(self.shared.lock().head())
-    }
-
     fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
         let mut entries = self.shared.lock();
         while entries.first <= through
@@ -196,11 +192,18 @@ mod tests {
     use super::*;
     use crate::log::contract;
 
-    fn new_log() -> MemoryLog {
-        MemoryLog::new(Epoch::from_bits(1), Clock::manual(1_000_000).0, 1 << 30)
+    fn new_log(clock: Clock) -> MemoryLog {
+        MemoryLog::new(Epoch::from_bits(1), clock, 1 << 30)
     }
 
-    contract::log_contract_tests!(new_log());
+    contract::log_contract_tests!(new_log(Clock::system()));
+    contract::log_clock_contract_tests!(new_log);
+
+    #[tokio::test]
+    async fn a_full_log_takes_housekeeping_only() {
+        let log = MemoryLog::new(Epoch::from_bits(1), Clock::system(), 50_000);
+        contract::a_full_log_takes_housekeeping_only(Arc::new(log)).await;
+    }
 
     #[tokio::test]
     async fn beyond_its_bound_it_refuses_until_it_is_trimmed() {

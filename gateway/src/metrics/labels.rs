@@ -80,11 +80,11 @@ labels! {
     }
     /// How an attempt to open a session ended.
     OpenResult {
-        /// The socket was upgraded.
+        /// The session began.
         Accepted = "accepted",
         /// The page's origin is not allowed.
         Origin = "origin",
-        /// Not a WebSocket handshake.
+        /// Not a WebSocket handshake, or a wish that the transport cannot fulfil.
         BadRequest = "bad_request",
         /// The gateway is stopping or behind.
         Overloaded = "overloaded",

@@ -65,8 +65,13 @@ impl ServerFrame<'_> {
 /// Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientFrame {
-    /// The client has everything up to this position: cumulative; old ones are harmless.
-    Ack(Position),
+    /// The client has everything that its session was given up to a position: cumulative; old ones are harmless.
+    Ack {
+        /// Up to here.
+        position: Position,
+        /// Where the client's unbroken reading began, if that was in an earlier session: what it read since is covered too.
+        after: Option<Position>,
+    },
 }
 
 /// What is wrong with a client's text message.
@@ -92,12 +97,15 @@ impl ClientFrame {
             kind: Cow<'a, str>,
             #[serde(borrow)]
             position: Option<Cow<'a, str>>,
+            #[serde(borrow)]
+            after: Option<Cow<'a, str>>,
         }
+        let position = |text: Cow<'_, str>| text.parse().map_err(|_| InvalidClientFrame::NotAFrame);
         let envelope =
             serde_json::from_str::<Envelope<'_>>(text).map_err(|_| InvalidClientFrame::NotAFrame)?;
         match (&*envelope.kind, envelope.position) {
-            ("ack", Some(position)) => {
-                position.parse().map(Self::Ack).map_err(|_| InvalidClientFrame::NotAFrame)
+            ("ack", Some(acked)) => {
+                Ok(Self::Ack { position: position(acked)?, after: envelope.after.map(position).transpose()? })
             }
             ("ack", None) => Err(InvalidClientFrame::NotAFrame),
             _ => Err(InvalidClientFrame::UnknownType),
@@ -313,6 +321,9 @@ mod tests {
         }
         assert_eq!(ClientFrame::parse(r#"{"type":"dance","x":[1]}"#), Err(InvalidClientFrame::UnknownType));
         let ack = ClientFrame::parse(r#"{"later":[1],"position":"0000000000007-1048","type":"ack"}"#);
-        assert_eq!(ack, Ok(ClientFrame::Ack(at(1048))));
+        assert_eq!(ack, Ok(ClientFrame::Ack { position: at(1048), after: None }));
+        let wide =
+            ClientFrame::parse(r#"{"type":"ack","position":"0000000000007-9","after":"0000000000007-3"}"#);
+        assert_eq!(wide, Ok(ClientFrame::Ack { position: at(9), after: Some(at(3)) }));
     }
 }

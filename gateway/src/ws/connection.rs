@@ -139,10 +139,15 @@ impl<'a> Connection<'a> {
                 if std::mem::take(&mut self.more) { self.pull().await.err() } else { None }
             }
             Event::Woken => self.pull().await.err(),
-            Event::Inbound(Inbound::Alive) => self.heard(None),
-            Event::Inbound(Inbound::Acked(position)) => self.heard(Some(position)),
+            Event::Inbound(Inbound::Alive) => self.heard(),
+            Event::Inbound(Inbound::Acked { position, after }) => {
+                self.subscription.ack(position, after);
+                self.heard()
+            }
             Event::Inbound(Inbound::Answered(number)) => {
-                self.heard(Some(Position::new(self.subscription.epoch(), number)))
+                self.subscription.ack(Position::new(self.subscription.epoch(), number), None);
+                self.ask_for_ack();
+                self.heard()
             }
             Event::Inbound(Inbound::Goodbye(code)) => Some(End::Client(code)),
             Event::Inbound(Inbound::Refused(code)) | Event::CloseRequested(code) => Some(End::Server(code)),
@@ -151,12 +156,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn heard(&mut self, acked: Option<Position>) -> Option<End> {
+    fn heard(&self) -> Option<End> {
         self.subscription.handle().heard(self.sockets.delivery.clock().now_ms());
-        if let Some(position) = acked {
-            self.subscription.ack(position);
-            self.ask_for_ack();
-        }
         None
     }
 

@@ -7,25 +7,21 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
 use crate::domain::Position;
-use crate::edge::AckMode;
+use crate::edge::{AckMode, Pace};
 use crate::protocol::{ClientFrame, CloseCode, InvalidClientFrame};
 
 /// The least time between two pings that ask for an ack.
 const ACK_PERIOD: Duration = Duration::from_millis(250);
 
-/// Heartbeats come within this share of their period, before or after: thousands of sockets must not beat together.
-const JITTER_PERCENT: u64 = 20;
-
 /// A session's decisions.
 pub(super) struct Session {
-    period: Duration,
+    pace: Pace,
     write_timeout: Duration,
     next_beat: Instant,
     /// A ping went out and nothing came since.
     unanswered: bool,
     /// Since when the socket takes no bytes although some wait.
     stalled_since: Option<Instant>,
-    randomness: u64,
     /// `None` if the client acks itself.
     auto_ack: Option<AutoAck>,
 }
@@ -71,7 +67,7 @@ pub(super) enum Inbound {
     /// The client is alive and asks nothing.
     Alive,
     /// The client has everything up to this position.
-    Acked(Position),
+    Acked { position: Position, after: Option<Position> },
     /// The client has read everything up to this number.
     Answered(u64),
     /// The client said goodbye with this code.
@@ -92,12 +88,11 @@ impl Session {
         seed: u64,
     ) -> Self {
         let mut session = Self {
-            period,
+            pace: Pace::new(period, seed),
             write_timeout,
             next_beat: now,
             unanswered: false,
             stalled_since: None,
-            randomness: seed,
             auto_ack: (acks == AckMode::Auto).then_some(AutoAck {
                 written: start,
                 asked: start,
@@ -175,7 +170,7 @@ impl Session {
         self.unanswered = false;
         match message {
             Message::Text(text) => match ClientFrame::parse(text.as_str()) {
-                Ok(ClientFrame::Ack(position)) => Inbound::Acked(position),
+                Ok(ClientFrame::Ack { position, after }) => Inbound::Acked { position, after },
                 Err(InvalidClientFrame::NotAFrame) => Inbound::Refused(CloseCode::InvalidData),
                 Err(InvalidClientFrame::UnknownType) => Inbound::Refused(CloseCode::UnsupportedData),
             },
@@ -198,14 +193,7 @@ impl Session {
     }
 
     fn schedule_beat(&mut self, now: Instant) {
-        // splitmix64: plenty for spreading heartbeats.
-        self.randomness = self.randomness.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.randomness;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        let percent = 100 - JITTER_PERCENT + mixed % (2 * JITTER_PERCENT + 1);
-        self.next_beat = now + self.period * u32::try_from(percent).expect("at most 120") / 100;
+        self.next_beat = now + self.pace.pause();
     }
 }
 
@@ -236,17 +224,6 @@ mod tests {
     fn session() -> (Session, Instant) {
         let now = Instant::now();
         (Session::new(PERIOD, WRITE_TIMEOUT, AckMode::Auto, 5, now, 7), now)
-    }
-
-    #[test]
-    fn heartbeats_spread_within_a_fifth_of_their_period() {
-        let now = Instant::now();
-        let beats: Vec<Duration> = (0..1_000)
-            .map(|seed| Session::new(PERIOD, WRITE_TIMEOUT, AckMode::Client, 0, now, seed).deadline() - now)
-            .collect();
-        assert!(beats.iter().all(|beat| (PERIOD * 8 / 10..=PERIOD * 12 / 10).contains(beat)));
-        assert!(beats.iter().min().unwrap() < &(PERIOD * 82 / 100));
-        assert!(beats.iter().max().unwrap() > &(PERIOD * 118 / 100));
     }
 
     #[test]
@@ -317,7 +294,7 @@ mod tests {
         assert_eq!(own.ask(7, start), Ask::Nothing, "this client acks itself");
         let position = Position::new(crate::domain::Epoch::from_bits(7), 9);
         let frame = format!(r#"{{"type":"ack","position":"{position}"}}"#);
-        assert_eq!(own.inbound(Ok(Message::Text(frame.into()))), Inbound::Acked(position));
+        assert_eq!(own.inbound(Ok(Message::Text(frame.into()))), Inbound::Acked { position, after: None });
     }
 
     #[test]

@@ -168,7 +168,7 @@ async fn overflow_takes_the_lowest_priority_first_and_keeps_the_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newcomer_that_finds_only_higher_priorities_goes_itself_and_is_announced() {
     let gateway = Gateway::start_with(|config| config.mailbox.max_notifications = 3).await;
-    let mut receiver = gateway.listen("bob").await;
+    let mut receiver = gateway.dial("bob").acks_itself().open().await;
     let mut last = Value::Null;
     for text in ["one", "two", "three"] {
         last = send_with_priority(&gateway, text, "high").await;

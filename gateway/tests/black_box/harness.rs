@@ -211,6 +211,7 @@ impl Gateway {
         ] {
             self.until_metric(series, 0.0).await;
         }
+        assert_eq!(self.metric("gateway_ledger_imbalance").await, 0.0, "what was accepted is accounted for");
         let ended = self.shut_down().await;
         assert_eq!(ended, Ok(()), "everything ended in order");
     }

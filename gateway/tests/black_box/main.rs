@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 mod access;
+mod acks;
 mod backpressure;
 mod commands;
 mod drain;
@@ -22,3 +23,4 @@ mod resume;
 mod saturation;
 mod send;
 mod slow_requests;
+mod torture;

@@ -117,8 +117,8 @@ async fn every_combination_of_labels_is_there_before_anything_happened() {
     let gateway = Running::start_with(|_| {}).await;
     let metrics = scrape(gateway.addresses.ops).await;
     let mut expected = Vec::new();
-    for target in ["user", "users", "unknown"] {
-        for result in ["accepted", "invalid", "too_large", "rejected", "overloaded"] {
+    for target in ["user", "users", "topic", "everybody", "unknown"] {
+        for result in ["accepted", "invalid", "too_large", "repeated", "conflict", "rejected", "overloaded"] {
             expected.push(format!(r#"gateway_notifications_total{{result="{result}",target="{target}"}}"#));
         }
     }
@@ -131,10 +131,15 @@ async fn every_combination_of_labels_is_there_before_anything_happened() {
             .map(|priority| format!(r#"gateway_mailbox_enqueued_total{{priority="{priority}"}}"#)),
     );
     expected.extend(
-        ["expired", "overflow", "epoch"].map(|reason| format!(r#"gateway_gaps_total{{reason="{reason}"}}"#)),
+        ["acked", "collapsed", "withdrawn", "expired", "overflow", "epoch"]
+            .map(|reason| format!(r#"gateway_gaps_total{{reason="{reason}"}}"#)),
     );
     expected.extend(
         ["in", "out"].map(|direction| format!(r#"gateway_ws_bytes_total{{direction="{direction}"}}"#)),
+    );
+    expected.extend(
+        ["acked", "collapsed", "withdrawn", "expired", "dropped_overflow", "dropped_rejected"]
+            .map(|outcome| format!(r#"gateway_ledger_final_total{{outcome="{outcome}"}}"#)),
     );
     expected.extend(["accepted", "origin", "bad_request", "overloaded"].map(|result| {
         format!(r#"gateway_sessions_opened_total{{result="{result}",transport="websocket"}}"#)
@@ -156,6 +161,10 @@ async fn every_combination_of_labels_is_there_before_anything_happened() {
         [
             SESSIONS,
             "gateway_mailbox_expired_total",
+            "gateway_ledger_accepted_total",
+            "gateway_ledger_imbalance",
+            "gateway_topics",
+            "gateway_topic_memberships",
             "gateway_accept_errors_total",
             "gateway_first_request_timeouts_total",
             "gateway_stored_delivery_age_seconds_count",
@@ -168,7 +177,7 @@ async fn every_combination_of_labels_is_there_before_anything_happened() {
     }
     // Nothing beyond the expected: what is pre-created is also all there can be.
     assert_eq!(metrics.of_family("gateway_sessions_closed_total").count(), 2 * CloseCode::ALL.len() + 2);
-    assert_eq!(metrics.of_family("gateway_notifications_total").count(), 15);
+    assert_eq!(metrics.of_family("gateway_notifications_total").count(), 35);
     assert_eq!(gateway.stop().await, Ok(()));
 }
 

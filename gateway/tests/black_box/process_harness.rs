@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +57,11 @@ impl Folder {
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Writes a file and returns its path.
@@ -216,18 +221,34 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a gateway and waits until it is ready.
     pub(crate) async fn start(variables: &[(&str, &str)]) -> Self {
-        let server = Self::start_and_read_greeting(variables).await;
-        let url = format!("{}/health/ready", server.ops_url());
-        until_some("readiness", async || {
-            reqwest::get(&url).await.unwrap().status().is_success().then_some(())
-        })
-        .await;
-        server
+        Self::start_and_read_greeting(variables).await.ready().await
     }
 
     /// Starts a gateway and returns as soon as its greeting is printed.
     pub(crate) async fn start_and_read_greeting(variables: &[(&str, &str)]) -> Self {
         Self::greeted(Process::start(&EPHEMERAL, variables)).await
+    }
+
+    /// Starts a gateway whose log lies in this directory, and waits until it is ready.
+    pub(crate) async fn start_on_disk(directory: &Path, variables: &[(&str, &str)]) -> Self {
+        let log = format!("disk:{}", directory.display());
+        let arguments = [&EPHEMERAL[..4], &["--log", &log]].concat();
+        Self::greeted(Process::start(&arguments, variables)).await.ready().await
+    }
+
+    /// Ends it as the kernel does when memory runs out, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+    }
+
+    async fn ready(self) -> Self {
+        let url = format!("{}/health/ready", self.ops_url());
+        until_some("readiness", async || {
+            reqwest::get(&url).await.unwrap().status().is_success().then_some(())
+        })
+        .await;
+        self
     }
 
     pub(crate) async fn start_with_open_files(open_files: u32, variables: &[(&str, &str)]) -> Self {
@@ -281,8 +302,9 @@ impl Server {
     }
 }
 
-/// Arguments for ports that the system chooses.
-pub(crate) const EPHEMERAL: [&str; 4] = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+/// Arguments for ports that the system chooses and a log that leaves nothing behind.
+pub(crate) const EPHEMERAL: [&str; 6] =
+    ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log", "memory"];
 
 /// A gateway inside the test.
 pub(crate) struct Running {
@@ -313,10 +335,14 @@ impl Running {
 
     /// Begins the stop; the future resolves at its end.
     pub(crate) fn stop(self) -> impl Future<Output = Result<(), RunError>> {
-        let Self { stop, ended, .. } = self;
+        let Self { stop, ended, metrics, .. } = self;
         // It may have ended by itself.
         let _ = stop.send(());
-        async { within_patience("the end of the gateway", ended).await.expect("no panic") }
+        async move {
+            let end = within_patience("the end of the gateway", ended).await.expect("no panic");
+            assert_eq!(metrics.ledger_imbalance.get(), 0, "what was accepted is accounted for");
+            end
+        }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -49,10 +49,10 @@ impl RawFrame {
     }
 }
 
-/// The upgrade request for a user; `extra` are whole header lines.
+/// The upgrade request for a user who acks by frames, so that no ping comes unasked; `extra` are whole header lines.
 pub(crate) fn handshake(user: &str, extra: &str) -> String {
     format!(
-        "GET /ws/{user} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET /ws/{user}?ack=client HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extra}\r\n"
     )
 }

@@ -129,7 +129,7 @@ async fn attaching_while_notifications_come_loses_and_doubles_nothing() {
 async fn receive_piecemeal(gateway: &Gateway, mut position: String, each: usize) {
     let mut expected = 0;
     while expected < PUBLISHED {
-        let mut receiver = gateway.listen_after("bob", &position).await;
+        let mut receiver = gateway.dial("bob").after(&position).acks_itself().open().await;
         for _ in 0..each.min(PUBLISHED - expected) {
             assert_eq!(receiver.notification().await["data"], expected);
             expected += 1;
@@ -142,12 +142,12 @@ async fn receive_piecemeal(gateway: &Gateway, mut position: String, each: usize)
 /// Starts at the oldest and at the newest in turn: whatever comes first, the rest follows without a hole.
 async fn join_late_again_and_again(gateway: &Gateway, sending: &tokio::task::JoinHandle<()>) {
     while !sending.is_finished() {
-        let mut from_start = gateway.listen("bob").await;
+        let mut from_start = gateway.dial("bob").acks_itself().open().await;
         let known = gateway.user("bob").await.body["pending"].as_u64().expect("a number");
         for expected in 0..known {
             assert_eq!(from_start.notification().await["data"], expected);
         }
-        let mut from_now = gateway.listen_after("bob", "now").await;
+        let mut from_now = gateway.dial("bob").after("now").acks_itself().open().await;
         // The last ones may have been sent already: then nothing comes any more.
         for expected in known..(known + 10).min(PUBLISHED as u64) {
             assert_eq!(from_start.notification().await["data"], expected);

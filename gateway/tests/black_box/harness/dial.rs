@@ -15,19 +15,37 @@ use super::{Answer, segment, within};
 pub(crate) struct Dial {
     address: SocketAddr,
     user: String,
-    after: Option<String>,
+    query: Vec<String>,
     headers: HeaderMap,
     receive_buffer: Option<u32>,
 }
 
 impl Dial {
     pub(super) fn new(address: SocketAddr, user: &str) -> Self {
-        Self { address, user: user.to_owned(), after: None, headers: HeaderMap::new(), receive_buffer: None }
+        Self {
+            address,
+            user: user.to_owned(),
+            query: Vec::new(),
+            headers: HeaderMap::new(),
+            receive_buffer: None,
+        }
     }
 
     /// Where to start: a position, `start` or `now`.
-    pub(crate) fn after(self, position: &str) -> Self {
-        Self { after: Some(position.to_owned()), ..self }
+    pub(crate) fn after(mut self, position: &str) -> Self {
+        self.query.push(format!("after={}", segment(position)));
+        self
+    }
+
+    /// Connects to this address instead: something stands in between.
+    pub(crate) fn through(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
+    }
+
+    /// The client acks by frames: its pongs mean nothing.
+    pub(crate) fn acks_itself(mut self) -> Self {
+        self.query.push("ack=client".to_owned());
+        self
     }
 
     /// Adds a header to the handshake, or replaces one of its own.
@@ -56,10 +74,7 @@ impl Dial {
 
     /// Opens the socket and reads nothing; returns what the server selected in the handshake, or how it refused.
     pub(crate) async fn connect(self) -> Result<(Receiver, HeaderMap), Answer> {
-        let mut url = format!("ws://{}/ws/{}", self.address, segment(&self.user));
-        if let Some(after) = &self.after {
-            url = format!("{url}?after={}", segment(after));
-        }
+        let url = format!("ws://{}/ws/{}?{}", self.address, segment(&self.user), self.query.join("&"));
         let mut request = url.as_str().into_client_request().expect("a well-formed URL");
         request.headers_mut().extend(self.headers);
         let stream = tcp_connection(self.address, self.receive_buffer).await;

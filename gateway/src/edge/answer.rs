@@ -1,0 +1,129 @@
+//! What an operation answers: what it promises, or a problem with one of the statuses it declares.
+//!
+//! poem-openapi would have each operation repeat each refusal as a variant of a response of its own. Here a list of statuses
+//! stands beside the success, for the manual; whatever refuses a request hands over a [`Problem`].
+
+use std::marker::PhantomData;
+
+use poem::http::{HeaderValue, StatusCode, header};
+use poem::{IntoResponse, Response};
+use poem_openapi::ApiResponse;
+use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::types::Type;
+
+use super::problem::{CONTENT_TYPE, Problem};
+
+/// When a client shall try again after a 409 or 503, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Why requests are refused before any handler sees them.
+pub const FORBIDDEN: &str =
+    "The page's origin may not use the gateway, or the `Host` is none of this machine (open mode).";
+/// The guard reads bodies within a time limit.
+pub const REQUEST_TIMEOUT: &str = "The body took too long to arrive. Nothing happened.";
+/// Only one media type is read.
+pub const UNSUPPORTED_MEDIA_TYPE: &str = "The body is not `application/json`. Nothing happened.";
+
+/// The refusals that a kind of operations declares.
+pub trait Refusals {
+    /// Each status, and what it means for these operations.
+    const STATUSES: &'static [(u16, &'static str)];
+}
+
+/// `T`, or a problem with one of the statuses of `R`. Those that ask to come back (409, 503) say when.
+pub struct Answer<T, R>(Result<T, Box<Problem>>, PhantomData<R>);
+
+impl<T, R> From<Result<T, Box<Problem>>> for Answer<T, R> {
+    fn from(result: Result<T, Box<Problem>>) -> Self {
+        Self(result, PhantomData)
+    }
+}
+
+impl<T: IntoResponse, R: Refusals + Send> IntoResponse for Answer<T, R> {
+    fn into_response(self) -> Response {
+        match self.0 {
+            Ok(answer) => answer.into_response(),
+            Err(problem) => {
+                let status = problem.status();
+                debug_assert!(
+                    R::STATUSES.iter().any(|(declared, _)| *declared == status.as_u16()),
+                    "{status} is not declared by this operation"
+                );
+                let mut response = problem.into_response();
+                if asks_to_come_back(status) {
+                    let seconds = HeaderValue::from(RETRY_AFTER_SECONDS);
+                    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+                }
+                response
+            }
+        }
+    }
+}
+
+impl<T: ApiResponse, R: Refusals> ApiResponse for Answer<T, R> {
+    fn meta() -> MetaResponses {
+        let mut meta = T::meta();
+        meta.responses.extend(R::STATUSES.iter().map(|(status, description)| refusal(*status, description)));
+        meta
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+        Problem::register(registry);
+    }
+}
+
+fn refusal(status: u16, description: &'static str) -> MetaResponse {
+    let retry_after = MetaHeader {
+        name: "RETRY-AFTER".to_owned(),
+        description: Some("Seconds.".to_owned()),
+        required: true,
+        deprecated: false,
+        schema: u32::schema_ref(),
+    };
+    let comes_back = StatusCode::from_u16(status).is_ok_and(asks_to_come_back);
+    MetaResponse {
+        description,
+        status: Some(status),
+        status_range: None,
+        content: vec![MetaMediaType { content_type: CONTENT_TYPE, schema: Problem::schema_ref() }],
+        headers: comes_back.then_some(retry_after).into_iter().collect(),
+    }
+}
+
+fn asks_to_come_back(status: StatusCode) -> bool {
+    matches!(status, StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Busy;
+
+    impl Refusals for Busy {
+        const STATUSES: &'static [(u16, &'static str)] = &[(404, "gone"), (503, "busy")];
+    }
+
+    fn answer(status: StatusCode) -> Response {
+        Answer::<(), Busy>::from(Err(Box::new(Problem::new(status, "why")))).into_response()
+    }
+
+    #[test]
+    fn only_who_shall_come_back_is_told_when() {
+        assert_eq!(answer(StatusCode::SERVICE_UNAVAILABLE).header("retry-after"), Some("1"));
+        assert_eq!(answer(StatusCode::NOT_FOUND).header("retry-after"), None);
+        let declared: Vec<_> = <Answer<(), Busy> as ApiResponse>::meta()
+            .responses
+            .iter()
+            .map(|response| response.status)
+            .collect();
+        assert_eq!(declared, [Some(200), Some(404), Some(503)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "not declared")]
+    fn a_status_that_is_not_in_the_manual_is_noticed() {
+        answer(StatusCode::GONE);
+    }
+}

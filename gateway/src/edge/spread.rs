@@ -1,0 +1,87 @@
+//! What thousands of sessions must not do at the same moment: beat, and come back after a restart.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// 2^64 divided by the golden ratio: multiples of it fill a range evenly, however many there are.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Heartbeats come within this share of their period, before or after.
+const JITTER_PERCENT: u64 = 20;
+
+/// When clients shall come back: the next one always where the largest hole is.
+#[derive(Debug)]
+pub struct ReconnectAdvice {
+    window_ms: u64,
+    turn: AtomicU64,
+}
+
+/// When a session's heart beats: every period, give or take a fifth.
+#[derive(Debug)]
+pub struct Pace {
+    period: Duration,
+    randomness: u64,
+}
+
+impl ReconnectAdvice {
+    /// Spreads clients over `window`; `seed` is where it begins.
+    #[must_use]
+    pub fn new(window: Duration, seed: u64) -> Self {
+        Self { window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX), turn: AtomicU64::new(seed) }
+    }
+
+    /// When the next client shall come back, in milliseconds from now.
+    pub fn next_ms(&self) -> u64 {
+        let turn = self.turn.fetch_add(GOLDEN, Ordering::Relaxed);
+        u64::try_from((u128::from(turn) * u128::from(self.window_ms)) >> 64).expect("below the window")
+    }
+}
+
+impl Pace {
+    /// Beats every `period` on average; `seed` tells sessions apart.
+    #[must_use]
+    pub fn new(period: Duration, seed: u64) -> Self {
+        Self { period, randomness: seed }
+    }
+
+    /// How long until the next beat.
+    pub fn pause(&mut self) -> Duration {
+        // splitmix64: plenty for spreading heartbeats.
+        self.randomness = self.randomness.wrapping_add(GOLDEN);
+        let mut mixed = self.randomness;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let percent = 100 - JITTER_PERCENT + mixed % (2 * JITTER_PERCENT + 1);
+        self.period * u32::try_from(percent).expect("at most 120") / 100
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_come_back_evenly_spread_over_the_window() {
+        let advice = ReconnectAdvice::new(Duration::from_secs(10), 7);
+        let mut seconds = [0; 10];
+        for _ in 0..1_000 {
+            seconds[usize::try_from(advice.next_ms() / 1_000).unwrap()] += 1;
+        }
+        assert!(seconds.iter().all(|count| (98..=102).contains(count)), "{seconds:?}");
+    }
+
+    #[test]
+    fn no_window_means_at_once() {
+        assert_eq!(ReconnectAdvice::new(Duration::ZERO, u64::MAX).next_ms(), 0);
+    }
+
+    #[test]
+    fn a_pace_stays_within_a_fifth_of_its_period() {
+        let mut pace = Pace::new(Duration::from_secs(25), 7);
+        let pauses: Vec<Duration> = (0..1_000).map(|_| pace.pause()).collect();
+        assert!(pauses.iter().all(|pause| (20..=30).contains(&pause.as_secs())));
+        assert!(pauses.iter().min().unwrap() < &Duration::from_millis(20_500));
+        assert!(pauses.iter().max().unwrap() > &Duration::from_millis(29_500));
+    }
+}

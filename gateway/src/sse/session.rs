@@ -1,0 +1,301 @@
+//! One stream: what the mailbox has becomes events, one after the other, as fast as the client takes them.
+//!
+//! There is no task and no queue of its own: the HTTP server asks for the next event when the last one has gone into its
+//! buffer, and asks no more while that is full. A reader that is slow therefore lags behind in its mailbox.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use poem::web::sse::Event;
+use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::types::{ToJSON, Type};
+use serde_json::Value;
+use tokio::time::{Instant, Sleep};
+
+use super::Streams;
+use crate::delivery::{Frame, FrameSink, Pull, Subscription};
+use crate::domain::{Epoch, GapReason, Position, UserId};
+use crate::edge::Pace;
+use crate::edge::frame::Frame as DescribedFrame;
+use crate::metrics::Metrics;
+use crate::protocol::{CloseCode, Initiator, ServerFrame, write_broadcast_head, write_notification_head};
+
+/// One event of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum StreamEvent {
+    /// A frame.
+    Frame {
+        /// Its `type`.
+        kind: &'static str,
+        /// The client's position after it, if it moves that.
+        id: Option<String>,
+        /// Its JSON text, one line.
+        data: String,
+    },
+    /// When to come back, in milliseconds.
+    Retry(u64),
+}
+
+/// A stream and its place in the mailbox.
+pub(super) struct Session {
+    streams: Arc<Streams>,
+    user: UserId,
+    subscription: Subscription,
+    pace: Pace,
+    timer: Pin<Box<Sleep>>,
+    /// Events that the client has not been given yet: those of one pull.
+    ready: VecDeque<StreamEvent>,
+    state: State,
+    /// The pull was cut short by its limits: pull again once these events are gone.
+    more: bool,
+    started: Instant,
+}
+
+/// Where a session is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The gateway stops: what the mailbox has goes out, then the advice when to come back.
+    Draining,
+    /// After the last event; with the code that a socket would have been closed with.
+    Over(CloseCode),
+}
+
+/// What a session woke up for.
+enum Input {
+    /// Somebody asks it to end.
+    CloseRequested(CloseCode),
+    /// The mailbox may have more.
+    Woken,
+    /// It is time for a heartbeat.
+    Timer,
+}
+
+impl Session {
+    pub(super) fn new(streams: Arc<Streams>, subscription: Subscription, user: UserId) -> Self {
+        let now = Instant::now();
+        let name = subscription.handle().id().0 ^ streams.seed;
+        let mut pace = Pace::new(streams.heartbeat, name);
+        let timer = Box::pin(tokio::time::sleep_until(now + pace.pause()));
+        let welcome = ServerFrame::Welcome {
+            session: format!("{name:016x}"),
+            user: user.as_str(),
+            position: subscription.position(),
+            head: subscription.head(),
+            heartbeat_ms: u64::try_from(streams.heartbeat.as_millis()).unwrap_or(u64::MAX),
+        };
+        let welcome = frame("welcome", Some(subscription.position()), welcome.to_json());
+        Self {
+            streams,
+            user,
+            subscription,
+            pace,
+            timer,
+            ready: VecDeque::from([welcome]),
+            state: State::Open,
+            more: false,
+            started: now,
+        }
+    }
+
+    /// The next event; `None` after the last one.
+    pub(super) async fn next(&mut self) -> Option<StreamEvent> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            // Whoever asks for more has taken what came before: the only sign of life there is.
+            self.subscription.handle().heard(self.streams.delivery.clock().now_ms());
+            match self.state {
+                State::Over(_) => return None,
+                State::Draining if !self.more => self.say_when_to_come_back(),
+                _ => self.wait().await,
+            }
+        }
+    }
+
+    /// Waits for one input and deals with it.
+    async fn wait(&mut self) {
+        match poll_fn(|context| self.poll_input(context)).await {
+            Input::CloseRequested(CloseCode::Drain) => {
+                self.state = State::Draining;
+                self.pull().await;
+            }
+            Input::CloseRequested(code) => self.state = State::Over(code),
+            Input::Woken => self.pull().await,
+            Input::Timer => {
+                self.ready.push_back(frame("heartbeat", None, ServerFrame::Heartbeat.to_json()));
+                self.timer.as_mut().reset(Instant::now() + self.pace.pause());
+            }
+        }
+    }
+
+    /// Waits for the first of:
+    /// * somebody closes the session (its handle: administrator, a seventeenth session, shutdown),
+    /// * the rest of a pull that was cut short (at once),
+    /// * a notification came (its handle, woken by apply),
+    /// * the timer (heartbeat).
+    fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<Input> {
+        let handle = self.subscription.handle();
+        handle.listen(context.waker());
+        if let Some(code) = handle.close_requested()
+            && self.state == State::Open
+        {
+            return Poll::Ready(Input::CloseRequested(code));
+        }
+        if self.more || handle.poll_woken(context).is_ready() {
+            return Poll::Ready(Input::Woken);
+        }
+        self.timer.as_mut().poll(context).map(|()| Input::Timer)
+    }
+
+    /// Reads from the mailbox; frames that are not in memory are loaded from the log first.
+    async fn pull(&mut self) {
+        loop {
+            let mut sink = Sink {
+                ready: &mut self.ready,
+                metrics: &self.streams.metrics,
+                epoch: self.subscription.epoch(),
+            };
+            match self.subscription.pull(&mut sink) {
+                pulled @ (Pull::Drained | Pull::More) => {
+                    self.more = pulled == Pull::More;
+                    return;
+                }
+                Pull::Missing(numbers) => {
+                    if let Err(error) = Box::pin(self.subscription.load(numbers)).await {
+                        tracing::warn!(%error, "a session ends because its old frames cannot be read");
+                        self.state = State::Over(CloseCode::Overloaded);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn say_when_to_come_back(&mut self) {
+        let reconnect_in_ms = self.streams.advice.next_ms();
+        // First what an `EventSource` heeds by itself: it may be gone once its page has seen the other.
+        self.ready.push_back(StreamEvent::Retry(reconnect_in_ms));
+        self.ready.push_back(frame("drain", None, ServerFrame::Drain { reconnect_in_ms }.to_json()));
+        self.state = State::Over(CloseCode::Drain);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let (code, initiator) = match self.state {
+            State::Over(code) => (Some(code), Initiator::Server),
+            // A client says no goodbye on such a stream: it is just gone.
+            State::Open | State::Draining => (None, Initiator::Network),
+        };
+        let metrics = &self.streams.metrics;
+        metrics.count_close(code, initiator);
+        metrics.session_duration.observe(self.started.elapsed().as_secs_f64());
+        tracing::debug!(user = self.user.as_str(), state = ?self.state, "a session ended");
+    }
+}
+
+/// Makes events of what a subscription reads.
+struct Sink<'a> {
+    ready: &'a mut VecDeque<StreamEvent>,
+    metrics: &'a Metrics,
+    epoch: Epoch,
+}
+
+impl FrameSink for Sink<'_> {
+    fn notification(&mut self, number: u64, prev: u64, body: &Frame, _live: bool) {
+        let mut json = Vec::new();
+        write_notification_head(&mut json, self.epoch, number, prev);
+        json.extend_from_slice(&body.body);
+        self.ready.push_back(frame("notification", Some(Position::new(self.epoch, number)), json));
+    }
+
+    fn broadcast(&mut self, body: &Frame) {
+        let mut json = Vec::new();
+        write_broadcast_head(&mut json);
+        json.extend_from_slice(&body.body);
+        self.ready.push_back(frame("notification", None, json));
+    }
+
+    fn gap(&mut self, after: Position, until: Position, count: Option<u32>, reason: GapReason) {
+        self.metrics.gaps.of(reason).inc();
+        let gap = ServerFrame::Gap { after, until, count, reason };
+        self.ready.push_back(frame("gap", Some(until), gap.to_json()));
+    }
+}
+
+fn frame(kind: &'static str, moves_to: Option<Position>, json: Vec<u8>) -> StreamEvent {
+    let data = String::from_utf8(json).expect("JSON is UTF-8");
+    StreamEvent::Frame { kind, id: moves_to.map(|position| position.to_string()), data }
+}
+
+impl StreamEvent {
+    pub(super) fn into_event(self) -> Event {
+        match self {
+            Self::Frame { kind, id, data } => {
+                let event = Event::message(data).event_type(kind);
+                match id {
+                    Some(id) => event.id(id),
+                    None => event,
+                }
+            }
+            Self::Retry(milliseconds) => Event::retry(milliseconds),
+        }
+    }
+}
+
+/// For the manual, an event is the frame it carries.
+impl Type for StreamEvent {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        DescribedFrame::name()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        DescribedFrame::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        DescribedFrame::register(registry);
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ToJSON for StreamEvent {
+    fn to_json(&self) -> Option<Value> {
+        match self {
+            Self::Frame { data, .. } => serde_json::from_str(data).ok(),
+            Self::Retry(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_names_its_frame_and_only_one_that_moves_the_position_has_an_id() {
+        let position = Position::new(Epoch::from_bits(7), 9);
+        let event = frame("gap", Some(position), br#"{"type":"gap"}"#.to_vec()).into_event();
+        assert_eq!(event.to_string(), format!("id: {position}\nevent: gap\ndata: {{\"type\":\"gap\"}}\n\n"));
+        let beat = frame("heartbeat", None, ServerFrame::Heartbeat.to_json()).into_event();
+        assert_eq!(beat.to_string(), "event: heartbeat\ndata: {\"type\":\"heartbeat\"}\n\n");
+        assert_eq!(StreamEvent::Retry(7_340).into_event().to_string(), "retry: 7340\n\n");
+    }
+}
