@@ -1,4 +1,14 @@
-//! The delivery over logs that run full, fail, or hold what this build does not know.
+//! The delivery over logs that run full, fail, or hold what this build does not know; and what the state machine computes.
+//!
+//! `script` writes random logs, `machine_model` says in plain words what they mean, `machine_property` compares that with the
+//! state machine step by step, `machine_faults` shows that it finds what is wrong. `replay` starts machines from what retention
+//! leaves of a log, `replay_rules` holds the small cases that were found that way.
+
+mod machine_faults;
+mod machine_model;
+mod machine_property;
+mod replay;
+mod script;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -83,10 +93,6 @@ impl Log for Failing {
 
     fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
         self.inner.state()
-    }
-
-    fn trimmable(&self, through: u64) -> u64 {
-        self.inner.trimmable(through)
     }
 
     fn trim(&self, through: u64) -> BoxFuture<'_, ()> {

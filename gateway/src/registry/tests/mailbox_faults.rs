@@ -72,7 +72,7 @@ impl Subject for Faulty {
         if self.fault == Fault::PendingBeforeAcked {
             let mut described = Vec::new();
             self.mailbox.describe(&mut described);
-            let held = described.len() / 31;
+            let held = described.len() / 27;
             let pending = self.mailbox.pending() as usize;
             if held > pending && held >= bounds.max_count as usize && pending > 1 {
                 let oldest = self.mailbox.cursor_at_acked(0).map(|cursor| cursor.number + 1);
