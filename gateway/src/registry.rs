@@ -402,4 +402,4 @@ fn put(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -221,12 +221,8 @@ impl Shard {
 
     /// The last number that was lost to overflow, among those up to `through`.
     pub(super) fn loss_up_to(&self, through: u64) -> u64 {
-        let known = self.users.iter().map(|user| user.mailbox.floors());
-        known
-            .map(|floors| floors.of(crate::domain::RemovalReason::Overflow).min(through))
-            .max()
-            .unwrap_or(0)
-            .max(self.forgotten.loss().min(through))
+        let losses = self.users.iter().map(|user| user.mailbox.loss_in_front());
+        losses.max().unwrap_or(0).max(self.forgotten.loss()).min(through)
     }
 
     pub(super) fn summary(&self, hash: u64, name: &str, applied: u64) -> UserSummary {
