@@ -109,8 +109,8 @@ pub enum OpenError {
     /// An entry that others stand behind, or that was safe on disk, is not as it was written.
     #[error("{0}; to go on without it would lose it silently: restore the directory from a backup")]
     DamagedEntry(#[from] Damage),
-    /// One of the files beside the entries is not as it was written.
-    #[error("{path} is damaged; restore the directory from a backup")]
+    /// One of the files that everything else hangs on is missing or not as it was written.
+    #[error("{path} is damaged or missing; restore the directory from a backup")]
     DamagedFile {
         /// Which one.
         path: PathBuf,

@@ -7,7 +7,7 @@
 //! Whoever reads here verifies: every entry must be there, in its place and as written.
 
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +54,16 @@ pub(super) enum ScanError {
 pub(super) struct ChunkLimits {
     pub(super) entries: usize,
     pub(super) bytes: usize,
+}
+
+/// Without one of these the database would begin anew and remove what it then does not know: the version, the list of
+/// keyspaces, and ours.
+const NEEDED_FILES: [&str; 3] = ["version", "keyspaces/0/current", "keyspaces/1/current"];
+
+/// A file without which an existing database must not be opened.
+pub(super) fn missing_file(path: &Path) -> Option<PathBuf> {
+    // What cannot be looked at is not there for the database either.
+    NEEDED_FILES.iter().map(|file| path.join(file)).find(|file| !file.exists())
 }
 
 /// Opens the database, which then holds its own lock.
