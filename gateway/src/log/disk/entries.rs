@@ -180,3 +180,33 @@ fn options(write_buffer_bytes: u64) -> KeyspaceCreateOptions {
         .index_block_pinning_policy(PinningPolicy::disabled())
         .compaction_strategy(Arc::new(Fifo::new(u64::MAX, None)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: ChunkLimits = ChunkLimits { entries: 100, bytes: 1_000_000 };
+
+    #[test]
+    fn a_missing_entry_is_named_unless_it_was_trimmed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_database, keyspace) = open_database(directory.path(), 1_000_000).unwrap();
+        for number in [1, 2, 4, 5] {
+            keyspace.insert(record::key(number), record::encode(number, 1_000, b"payload")).unwrap();
+        }
+        let entries = Entries::new(keyspace, 1);
+        let missing = |number| ScanError::Damaged(Damage::missing(number));
+        assert_eq!(entries.scan(1, 5, WHOLE), Err(missing(3)));
+        assert_eq!(entries.scan(4, 6, WHOLE), Err(missing(6)));
+        assert_eq!(entries.get(&[2, 3]), Err(missing(3)));
+        entries.trimmed(4);
+        assert_eq!(entries.scan(1, 5, WHOLE), Err(ScanError::Trimmed));
+        assert_eq!(entries.get(&[3, 4]).unwrap()[0], None);
+        let numbers = entries.scan(4, 5, WHOLE).unwrap().into_iter().map(|entry| entry.number);
+        assert!(numbers.eq([4, 5]));
+        let one = ChunkLimits { entries: 1, bytes: 1_000_000 };
+        assert_eq!(entries.scan(4, 5, one).unwrap().len(), 1, "a chunk has a bound");
+        entries.close();
+        assert_eq!(entries.scan(4, 5, WHOLE), Err(ScanError::Closed));
+    }
+}
