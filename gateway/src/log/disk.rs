@@ -6,13 +6,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `lock` | nothing; locked by the process that has the log open |
-//! | `identity` | the format of this directory and the epoch (see [`identity`]) |
-//! | `durable` | how far the log is known to reach (see [`durable_head`]) |
-//! | `entries/` | the database: its journals, and tables (see [`entries`]) |
+//! | `identity` | the format of this directory and the epoch (see `disk/identity.rs`) |
+//! | `durable` | how far the log is known to reach (see `disk/durable_head.rs`) |
+//! | `entries/` | the database: its journals, and tables (see `disk/entries.rs`) |
 //!
-//! One thread writes and syncs ([`committer`]); readers follow in [`tail`]. Opening looks at the journals, the durable head
-//! and the first and the last entry; that every one between is there and whole is verified by whoever reads it, which the
-//! gateway does from the first to the last while it rebuilds its state. Nothing is ever made shorter silently.
+//! One thread writes and syncs (`disk/committer.rs`); readers follow in `disk/tail.rs`. Opening looks at the journals, the
+//! durable head, and the first and the last entry; that every one between is there and whole is verified by whoever reads
+//! it, which the gateway does from the first to the last while it rebuilds its state. Nothing is ever made shorter silently.
 
 mod committer;
 mod durable_head;
