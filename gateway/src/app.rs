@@ -23,7 +23,7 @@ use crate::domain::{Epoch, OverflowPolicy};
 use crate::edge::{Admission, ReconnectAdvice};
 use crate::http::{self, Http, SendLimits};
 use crate::lifecycle::Lifecycle;
-use crate::listener::{self, BoundListener, Limits};
+use crate::listener::{self, BoundListener, HangUps, Limits};
 use crate::log::entry::Settings;
 use crate::log::{DiskLog, DiskOptions, Durability, Log, MemoryLog, OpenError};
 use crate::metrics::Metrics;
@@ -123,7 +123,7 @@ impl App {
         let options = delivery_options(&config);
         let delivery = Delivery::start(log, options, clock, Arc::clone(&metrics), &lifecycle).await?;
 
-        let endpoint = public_endpoint(&config, &delivery, &metrics, &lifecycle);
+        let endpoint = public_endpoint(&config, &delivery, &metrics, &lifecycle, public.hang_ups());
         let ops = ops::routes(Ops {
             metrics: Arc::clone(&metrics),
             lifecycle: lifecycle.clone(),
@@ -289,6 +289,7 @@ fn public_endpoint(
     delivery: &Delivery,
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
+    hang_ups: &Arc<HangUps>,
 ) -> BoxEndpoint<'static, Response> {
     // Without keys the mode is open: pages on this machine, such as development servers, are welcome.
     let origins = OriginPolicy::new(&config.http.allowed_origins, true);
@@ -299,6 +300,7 @@ fn public_endpoint(
         delivery: delivery.clone(),
         metrics: Arc::clone(metrics),
         admission: admission.clone(),
+        hang_ups: Arc::clone(hang_ups),
         heartbeat: config.sessions.heartbeat,
         advice: Arc::clone(&advice),
         seed,

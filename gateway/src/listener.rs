@@ -4,6 +4,8 @@
 //! back by Nagle), a pause after a failed accept instead of a busy loop, a cap below the limit of open files, and a deadline
 //! for the first request's headers, so that half-sent requests do not hold descriptors for ever.
 
+mod hang_up;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
 use crate::metrics::Metrics;
+
+pub use hang_up::{HangUp, HangUps};
 
 /// Connections the kernel completes before they are accepted; `net.core.somaxconn` may allow fewer.
 pub const BACKLOG: i32 = 4_096;
@@ -51,6 +55,7 @@ pub struct BoundListener {
     permits: Arc<Semaphore>,
     limits: Limits,
     metrics: Arc<Metrics>,
+    hang_ups: Arc<HangUps>,
 }
 
 /// A connection, counted until it is closed, upgraded sockets included.
@@ -59,6 +64,8 @@ pub struct Connection {
     /// Gone once the first request's headers are complete.
     deadline: Option<Box<HeaderDeadline>>,
     metrics: Arc<Metrics>,
+    remote: SocketAddr,
+    hang_ups: Arc<HangUps>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -91,7 +98,13 @@ impl BoundListener {
         let listener = TcpListener::from_std(socket.into())?;
         let address = listener.local_addr()?;
         let permits = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { listener, address, permits, limits, metrics })
+        Ok(Self { listener, address, permits, limits, metrics, hang_ups: Arc::default() })
+    }
+
+    /// Where to watch its connections.
+    #[must_use]
+    pub fn hang_ups(&self) -> &Arc<HangUps> {
+        &self.hang_ups
     }
 
     /// The address it listens on, with the port the system chose.
@@ -129,6 +142,8 @@ impl Acceptor for BoundListener {
             stream,
             deadline: Some(Box::new(HeaderDeadline { sleep, begun: false, matched: 0 })),
             metrics: Arc::clone(&self.metrics),
+            remote,
+            hang_ups: Arc::clone(&self.hang_ups),
             _permit: permit,
         };
         Ok((connection, LocalAddr(self.address.into()), RemoteAddr(remote.into()), Scheme::HTTP))
@@ -164,7 +179,13 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let Some(deadline) = &mut this.deadline else {
-            return Pin::new(&mut this.stream).poll_read(context, buffer);
+            let before = buffer.filled().len();
+            let read = ready!(Pin::new(&mut this.stream).poll_read(context, buffer));
+            let at_end = buffer.filled().len() == before && buffer.remaining() > 0;
+            if at_end || read.is_err() {
+                this.hang_ups.tell(this.remote);
+            }
+            return Poll::Ready(read);
         };
         if deadline.sleep.as_mut().poll(context).is_ready() {
             this.metrics.first_request_timeouts.inc();

@@ -23,6 +23,7 @@ use crate::edge::parameters::{PositionParam, Tag};
 use crate::edge::{
     AckMode, AckParam, Admission, AfterParam, Answer, Problem, ReconnectAdvice, Refusals, UserParam,
 };
+use crate::listener::HangUps;
 use crate::metrics::{Metrics, OpenResult, Transport};
 use crate::protocol::CloseCode;
 use session::{Session, StreamEvent};
@@ -35,6 +36,8 @@ pub struct Streams {
     pub metrics: Arc<Metrics>,
     /// Who may open one.
     pub admission: Admission,
+    /// Where connections are watched: whoever goes away has no session any more.
+    pub hang_ups: Arc<HangUps>,
     /// How often each gets a heartbeat, on average.
     pub heartbeat: Duration,
     /// When clients are told to come back after a restart.
@@ -137,6 +140,8 @@ impl StreamApi {
             let detail = "a stream has no pong that could ack: ack by POST /v1/users/{user}/acks";
             return Err((OpenResult::BadRequest, Box::new(Problem::invalid("ack", detail))));
         }
+        // Watched before anything is waited for: whoever goes meanwhile is noticed.
+        let hang_up = request.remote_addr().as_socket_addr().map(|remote| streams.hang_ups.watch(*remote));
         let subscribed = streams.delivery.subscribe(&user, after, Transport::ServerSentEvents).await;
         let subscription = subscribed.map_err(|error| {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
@@ -146,7 +151,7 @@ impl StreamApi {
         if streams.admission.lifecycle.is_stopping() {
             subscription.handle().close(CloseCode::Drain);
         }
-        Ok(Session::new(Arc::clone(streams), subscription, user))
+        Ok(Session::new(Arc::clone(streams), subscription, user, hang_up))
     }
 }
 

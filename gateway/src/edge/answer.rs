@@ -122,6 +122,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(debug_assertions)]
     #[should_panic(expected = "not declared")]
     fn a_status_that_is_not_in_the_manual_is_noticed() {
         answer(StatusCode::GONE);

@@ -129,12 +129,19 @@ fn parse_keeping_track<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidBo
         let path = error.path().to_string();
         let field = (error.inner().is_data() && path != ".").then_some(path);
         let inner = error.into_inner();
+        let field = field.or_else(|| missing_field(&inner.to_string()));
         let kind = if inner.is_data() { "" } else { "invalid JSON: " };
         InvalidBody { field, message: format!("{kind}{inner}") }
     })?;
     let behind = deserializer.end();
     behind.map_err(|error| InvalidBody { field: None, message: format!("invalid JSON: {error}") })?;
     Ok(value)
+}
+
+/// The path leads to the object in which a field is missing, not to the field.
+fn missing_field(message: &str) -> Option<String> {
+    let (field, _) = message.strip_prefix("missing field `")?.split_once('`')?;
+    Some(field.to_owned())
 }
 
 /// The items of an array, not parsed yet.
@@ -281,6 +288,11 @@ mod tests {
     #[test]
     fn an_unknown_field_is_named() {
         assert!(error(r#"{"to": [], "too": 1}"#).message.starts_with("unknown field `too`, expected `to`"));
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        assert_eq!(error("{}").field.as_deref(), Some("to"));
     }
 
     #[test]

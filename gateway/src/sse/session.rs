@@ -21,6 +21,7 @@ use crate::delivery::{Frame, FrameSink, Pull, Subscription};
 use crate::domain::{Epoch, GapReason, Position, UserId};
 use crate::edge::Pace;
 use crate::edge::frame::Frame as DescribedFrame;
+use crate::listener::HangUp;
 use crate::metrics::Metrics;
 use crate::protocol::{CloseCode, Initiator, ServerFrame, write_broadcast_head, write_notification_head};
 
@@ -45,6 +46,7 @@ pub(super) struct Session {
     streams: Arc<Streams>,
     user: UserId,
     subscription: Subscription,
+    hang_up: Option<HangUp>,
     pace: Pace,
     timer: Pin<Box<Sleep>>,
     /// Events that the client has not been given yet: those of one pull.
@@ -59,6 +61,8 @@ pub(super) struct Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
+    /// The client went away.
+    Abandoned,
     /// The gateway stops: what the mailbox has goes out, then the advice when to come back.
     Draining,
     /// After the last event; with the code that a socket would have been closed with.
@@ -71,12 +75,19 @@ enum Input {
     CloseRequested(CloseCode),
     /// The mailbox may have more.
     Woken,
+    /// The client is gone.
+    HungUp,
     /// It is time for a heartbeat.
     Timer,
 }
 
 impl Session {
-    pub(super) fn new(streams: Arc<Streams>, subscription: Subscription, user: UserId) -> Self {
+    pub(super) fn new(
+        streams: Arc<Streams>,
+        subscription: Subscription,
+        user: UserId,
+        hang_up: Option<HangUp>,
+    ) -> Self {
         let now = Instant::now();
         let name = subscription.handle().id().0 ^ streams.seed;
         let mut pace = Pace::new(streams.heartbeat, name);
@@ -93,6 +104,7 @@ impl Session {
             streams,
             user,
             subscription,
+            hang_up,
             pace,
             timer,
             ready: VecDeque::from([welcome]),
@@ -111,7 +123,7 @@ impl Session {
             // Whoever asks for more has taken what came before: the only sign of life there is.
             self.subscription.handle().heard(self.streams.delivery.clock().now_ms());
             match self.state {
-                State::Over(_) => return None,
+                State::Over(_) | State::Abandoned => return None,
                 State::Draining if !self.more => self.say_when_to_come_back(),
                 _ => self.wait().await,
             }
@@ -127,6 +139,7 @@ impl Session {
             }
             Input::CloseRequested(code) => self.state = State::Over(code),
             Input::Woken => self.pull().await,
+            Input::HungUp => self.state = State::Abandoned,
             Input::Timer => {
                 self.ready.push_back(frame("heartbeat", None, ServerFrame::Heartbeat.to_json()));
                 self.timer.as_mut().reset(Instant::now() + self.pace.pause());
@@ -136,6 +149,7 @@ impl Session {
 
     /// Waits for the first of:
     /// * somebody closes the session (its handle: administrator, a seventeenth session, shutdown),
+    /// * the client is gone (its connection, which read the end),
     /// * the rest of a pull that was cut short (at once),
     /// * a notification came (its handle, woken by apply),
     /// * the timer (heartbeat).
@@ -146,6 +160,11 @@ impl Session {
             && self.state == State::Open
         {
             return Poll::Ready(Input::CloseRequested(code));
+        }
+        if let Some(hang_up) = &mut self.hang_up
+            && hang_up.poll(context).is_ready()
+        {
+            return Poll::Ready(Input::HungUp);
         }
         if self.more || handle.poll_woken(context).is_ready() {
             return Poll::Ready(Input::Woken);
@@ -191,7 +210,7 @@ impl Drop for Session {
         let (code, initiator) = match self.state {
             State::Over(code) => (Some(code), Initiator::Server),
             // A client says no goodbye on such a stream: it is just gone.
-            State::Open | State::Draining => (None, Initiator::Network),
+            State::Open | State::Draining | State::Abandoned => (None, Initiator::Network),
         };
         let metrics = &self.streams.metrics;
         metrics.count_close(code, initiator);

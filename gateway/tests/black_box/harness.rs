@@ -3,7 +3,9 @@
 //! The harness knows the public protocol only. Every wait has a limit and says what it waited for; [`Gateway::stop`] ends a
 //! test by checking that nothing leaked.
 
+mod api;
 mod dial;
+mod event_source;
 mod raw;
 mod receiver;
 
@@ -22,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub(crate) use dial::Dial;
+pub(crate) use event_source::EventSource;
 pub(crate) use receiver::{Place, Receiver};
 
 /// How long any single thing may take before a test gives up waiting for it.
