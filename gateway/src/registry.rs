@@ -22,7 +22,7 @@ pub use mailbox::{Arrival, Bounds, Cursor, Effects, Final, Floors, Item, Mailbox
 pub use session::{SessionHandle, SessionId};
 use shard::Shard;
 
-/// How many shards the registry has. A power of two: the top bits of a user's hash pick one.
+/// How many shards the registry has. A power of two: some bits of a user's hash pick one.
 pub const SHARDS: usize = 64;
 
 /// Users, their mailboxes and their sessions on this node.
@@ -367,9 +367,10 @@ impl Registry {
     }
 }
 
-/// The top bits: the hash table inside the shard uses the others.
+/// Bits from the middle: the hash table inside the shard finds a place by the lowest ones and tells neighbours apart by the
+/// highest seven.
 fn shard_index(hash: u64) -> usize {
-    (hash >> (u64::BITS - SHARDS.trailing_zeros())) as usize
+    (hash >> 40) as usize % SHARDS
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
@@ -402,4 +403,4 @@ fn put(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::seconds;
+use bytes::Bytes;
+
+use super::state::{State, seconds};
 use super::{Committer, Shared};
 use crate::log::entry::{self, Floor, ack_bytes};
 use crate::log::{AppendError, Durability, LogState, MAX_ENTRY_BYTES, NewEntry};
@@ -17,7 +19,7 @@ use crate::log::{AppendError, Durability, LogState, MAX_ENTRY_BYTES, NewEntry};
 const MIN_TRIMMED_ENTRIES: u64 = 1_024;
 
 /// What still holds is appended again so often, in seconds of log time: the log keeps at most so much more than it needs.
-const REFRESH_SECONDS: u32 = 3_600;
+pub(super) const REFRESH_SECONDS: u32 = 3_600;
 
 /// Looks after the log once a period until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, committer: Committer, period: Duration) -> Infallible {
@@ -84,12 +86,7 @@ impl Keeper {
     async fn trim_what_a_restart_can_do_without(&mut self, log: LogState) -> Result<(), AppendError> {
         self.refresh(log.head).await?;
         let state = &self.shared.state;
-        let log_time_s = seconds(state.log_time_ms());
-        let mut through = state.horizon().droppable(log_time_s);
-        let holding = [state.settings().map(|(number, _)| number), state.topics().oldest()];
-        for number in holding.into_iter().flatten() {
-            through = through.min(number - 1);
-        }
+        let through = droppable(state);
         if through >= log.first + MIN_TRIMMED_ENTRIES {
             let floor = Floor { through, loss: state.registry.loss_up_to(through) };
             self.append(entry::encode_floor(floor)).await?;
@@ -113,33 +110,51 @@ impl Keeper {
         let _unchanged = self.shared.membership_changes.write().await;
         let number = self.append(entry::encode_tick()).await?;
         self.shared.applied.reached(number).await;
-        if let Some((number, settings)) = self.shared.state.settings()
-            && number <= head_then
-        {
-            self.append(entry::encode_settings(&settings)).await?;
-        }
-        let memberships = self.shared.state.topics().resting_on(head_then);
-        for (topic, users) in memberships {
-            // An ack takes more than a name: what fits as acks fits as names.
-            let mut users: &[Arc<str>] = &users;
-            while !users.is_empty() {
-                let mut bytes = 2 * ack_bytes(&topic);
-                let fitting = users.iter().take_while(|user| {
-                    bytes += ack_bytes(user);
-                    bytes < MAX_ENTRY_BYTES
-                });
-                let (part, rest) = users.split_at(fitting.count());
-                let names = part.iter().map(|user| &**user);
-                let payload = entry::encode_subscribe(&topic, names).expect("as many as fit");
-                self.append(payload).await?;
-                users = rest;
-            }
+        for payload in renewals(&self.shared.state, head_then) {
+            self.append(payload).await?;
         }
         self.refreshed = Some((log_time_s, self.shared.applied.get()));
         Ok(())
     }
 
-    async fn append(&self, payload: bytes::Bytes) -> Result<u64, AppendError> {
+    async fn append(&self, payload: Bytes) -> Result<u64, AppendError> {
         self.committer.append(NewEntry::housekeeping(payload)).await
     }
+}
+
+/// The last number that a restart can do without.
+pub(super) fn droppable(state: &State) -> u64 {
+    let log_time_s = seconds(state.log_time_ms());
+    let mut through = state.horizon().droppable(log_time_s);
+    let holding = [state.settings().map(|(number, _)| number), state.topics().oldest()];
+    for number in holding.into_iter().flatten() {
+        through = through.min(number - 1);
+    }
+    through
+}
+
+/// What to append so that what still holds rests on nothing up to `head_then` any more.
+pub(super) fn renewals(state: &State, head_then: u64) -> Vec<Bytes> {
+    let mut renewals = Vec::new();
+    if let Some((number, settings)) = state.settings()
+        && number <= head_then
+    {
+        renewals.push(entry::encode_settings(&settings));
+    }
+    for (topic, users) in state.topics().resting_on(head_then) {
+        // An ack takes more than a name: what fits as acks fits as names.
+        let mut users: &[Arc<str>] = &users;
+        while !users.is_empty() {
+            let mut bytes = 2 * ack_bytes(&topic);
+            let fitting = users.iter().take_while(|user| {
+                bytes += ack_bytes(user);
+                bytes < MAX_ENTRY_BYTES
+            });
+            let (part, rest) = users.split_at(fitting.count());
+            let names = part.iter().map(|user| &**user);
+            renewals.push(entry::encode_subscribe(&topic, names).expect("as many as fit"));
+            users = rest;
+        }
+    }
+    renewals
 }

@@ -1,10 +1,20 @@
-//! The delivery over logs that run full, fail, or hold what this build does not know.
+//! The delivery over logs that run full, fail, or hold what this build does not know; and what the state machine computes.
+//!
+//! `script` writes random logs, `machine_model` says in plain words what they mean, `machine_property` compares that with the
+//! state machine step by step, `machine_faults` shows that it finds what is wrong. `replay` starts machines from what retention
+//! leaves of a log, `replay_rules` holds the small cases that were found that way.
+
+mod machine_faults;
+mod machine_model;
+mod machine_property;
+mod replay;
+mod script;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Notification, NotificationId, Priority};
+use crate::domain::{Notification, NotificationId, Priority, Target};
 use crate::log::{
     AppendError, BoxFuture, Durability, LogEntry, LogState, MemoryLog, NewEntry, Tail, TailError,
 };
@@ -17,6 +27,14 @@ fn options() -> DeliveryOptions {
             mailbox_max_count: 1_000,
             mailbox_max_bytes: 1 << 20,
             reject_on_overflow: false,
+            history: 100,
+            max_ttl_seconds: 7 * 86_400,
+            idempotency_window_seconds: 86_400,
+            idempotency_max_keys: 1_000,
+            outcome_retention_seconds: 3_600,
+            outcome_max_recipients: 10_000,
+            topic_max_subscribers: 100,
+            user_max_topics: 10,
         },
         frame_cache_bytes: 1 << 20,
         max_sessions_per_user: 16,
@@ -37,13 +55,15 @@ fn notification(user: &str, body: String) -> Notification {
     Notification {
         id: NotificationId::from_uuid(Uuid::now_v7()),
         accepted_at_us: Clock::system().now_us(),
-        recipients: vec![UserId::parse(user).unwrap()],
+        target: Target::Users(vec![UserId::parse(user).unwrap()]),
         from: None,
         title: None,
         body: Some(body),
         data: None,
         ttl_seconds: 3_600,
+        collapse_key: None,
         priority: Priority::Normal,
+        idempotency: None,
     }
 }
 
@@ -102,6 +122,7 @@ async fn a_log_that_runs_full_gives_up_its_oldest_part_and_goes_on() {
     let user = |name: &str| delivery.user(&UserId::parse(name).unwrap());
     assert_eq!(user("user-0").pending, 0, "the oldest was given up");
     assert_eq!(user("user-399").pending, 1);
+    delivery.refresh_metrics(1_000);
     assert!(delivery.shared.metrics.mailbox_dropped.of(crate::domain::DropReason::Overflow).get() > 0);
     assert!(lifecycle.end(std::time::Duration::from_secs(5)).await);
 }
@@ -155,7 +176,7 @@ async fn settings_enter_the_log_only_when_they_change() {
     for _ in 0..2 {
         let lifecycle = Lifecycle::new();
         let delivery = start(Arc::clone(&log) as Arc<dyn Log>, &lifecycle).await.unwrap();
-        assert_eq!(delivery.shared.settings(), Some((1, options().settings)));
+        assert_eq!(delivery.shared.state.settings(), Some((1, options().settings)));
         assert!(lifecycle.end(std::time::Duration::from_secs(5)).await);
     }
     let lifecycle = Lifecycle::new();
@@ -164,7 +185,7 @@ async fn settings_enter_the_log_only_when_they_change() {
     let metrics = Arc::new(Metrics::new());
     let log: Arc<dyn Log> = log;
     let delivery = Delivery::start(log, changed.clone(), Clock::system(), metrics, &lifecycle).await.unwrap();
-    assert_eq!(delivery.shared.settings(), Some((2, changed.settings)));
+    assert_eq!(delivery.shared.state.settings(), Some((2, changed.settings)));
     assert!(lifecycle.end(std::time::Duration::from_secs(5)).await);
 }
 

@@ -6,13 +6,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `lock` | nothing; locked by the process that has the log open |
-//! | `identity` | the format of this directory and the epoch (see [`identity`]) |
-//! | `durable` | how far the log is known to reach (see [`durable_head`]) |
-//! | `entries/` | the database: its journals, and tables (see [`entries`]) |
+//! | `identity` | the format of this directory and the epoch (see `disk/identity.rs`) |
+//! | `durable` | how far the log is known to reach (see `disk/durable_head.rs`) |
+//! | `entries/` | the database: its journals, and tables (see `disk/entries.rs`) |
 //!
-//! One thread writes and syncs ([`committer`]); readers follow in [`tail`]. Opening looks at the journals, the durable head
-//! and the first and the last entry; that every one between is there and whole is verified by whoever reads it, which the
-//! gateway does from the first to the last while it rebuilds its state. Nothing is ever made shorter silently.
+//! One thread writes and syncs (`disk/committer.rs`); readers follow in `disk/tail.rs`. Opening looks at the journals, the
+//! durable head, and the first and the last entry; that every one between is there and whole is verified by whoever reads
+//! it, which the gateway does from the first to the last while it rebuilds its state. Nothing is ever made shorter silently.
 
 mod committer;
 mod durable_head;
@@ -109,8 +109,8 @@ pub enum OpenError {
     /// An entry that others stand behind, or that was safe on disk, is not as it was written.
     #[error("{0}; to go on without it would lose it silently: restore the directory from a backup")]
     DamagedEntry(#[from] Damage),
-    /// One of the files beside the entries is not as it was written.
-    #[error("{path} is damaged; restore the directory from a backup")]
+    /// One of the files that everything else hangs on is missing or not as it was written.
+    #[error("{path} is damaged or missing; restore the directory from a backup")]
     DamagedFile {
         /// Which one.
         path: PathBuf,

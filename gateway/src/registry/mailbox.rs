@@ -229,10 +229,28 @@ impl Mailbox {
         self.slots.pending_bytes()
     }
 
-    /// What is left to say about this mailbox once it is forgotten.
+    /// What is left to say about this mailbox once it is forgotten: it covers all that came, what only sessions that have
+    /// left kept here, too.
     #[must_use]
     pub fn floors(&self) -> Floors {
-        self.slots.floors()
+        let mut floors = self.slots.floors();
+        for slot in self.slots.iter() {
+            if let Some(reason) = slot.hole {
+                floors.raise(reason, slot.prev);
+            }
+            match slot.state {
+                SlotState::Removed(reason) => floors.raise(reason, slot.number),
+                SlotState::Released => floors.raise(RemovalReason::Acked, slot.number),
+                SlotState::Pending | SlotState::Acked => {}
+            }
+        }
+        floors
+    }
+
+    /// The last number that was lost to overflow, among those in front of what is held.
+    #[must_use]
+    pub fn loss_in_front(&self) -> u64 {
+        self.slots.floors().of(RemovalReason::Overflow)
     }
 
     /// What two mailboxes share that were made from the same log, whatever sessions read them: for the state's digest.

@@ -19,7 +19,8 @@ use super::{Attached, RegistryStats, StartAt, UserSummary};
 /// The users of one shard.
 #[derive(Default)]
 pub(super) struct Shard {
-    users: HashTable<User>,
+    /// Boxed: a table is up to half empty, and a user is large.
+    users: HashTable<Box<User>>,
     /// When mailboxes have something due, in seconds; an item whose time is not its mailbox's `timer_s` any more is stale.
     timers: BinaryHeap<Reverse<(u32, Arc<str>, u64)>>,
     forgotten: Forgotten,
@@ -68,7 +69,7 @@ impl Shard {
         let user = match self.users.entry(hash, |user| &*user.name == name, |user| user.hash) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                entry.insert(User::new(hash, name.into(), forgotten.take(hash))).into_mut()
+                entry.insert(Box::new(User::new(hash, name.into(), forgotten.take(hash)))).into_mut()
             }
         };
         let before = effects.finals.len();
@@ -155,7 +156,7 @@ impl Shard {
         let user = match self.users.entry(hash, |user| user.name == *name, |user| user.hash) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                entry.insert(User::new(hash, Arc::clone(name), forgotten.take(hash))).into_mut()
+                entry.insert(Box::new(User::new(hash, Arc::clone(name), forgotten.take(hash)))).into_mut()
             }
         };
         let mut displaced = None;
@@ -220,12 +221,8 @@ impl Shard {
 
     /// The last number that was lost to overflow, among those up to `through`.
     pub(super) fn loss_up_to(&self, through: u64) -> u64 {
-        let known = self.users.iter().map(|user| user.mailbox.floors());
-        known
-            .map(|floors| floors.of(crate::domain::RemovalReason::Overflow).min(through))
-            .max()
-            .unwrap_or(0)
-            .max(self.forgotten.loss().min(through))
+        let losses = self.users.iter().map(|user| user.mailbox.loss_in_front());
+        losses.max().unwrap_or(0).max(self.forgotten.loss()).min(through)
     }
 
     pub(super) fn summary(&self, hash: u64, name: &str, applied: u64) -> UserSummary {
@@ -281,7 +278,7 @@ impl Shard {
     }
 
     fn find(&self, hash: u64, name: &str) -> Option<&User> {
-        self.users.find(hash, |user| &*user.name == name)
+        self.users.find(hash, |user| &*user.name == name).map(|user| &**user)
     }
 
     /// Removes a user with no session and nothing held, remembering only how far its past may have reached.

@@ -1,10 +1,12 @@
 //! What the registry promises, tested without a socket, a log or a clock.
 //!
-//! `model` is a mailbox that is obviously right and slow, `mailbox_property` drives it side by side with the real one,
-//! `registry_rules` tests what the registry adds: sessions, shards, forgetting; `registry_stress` does so with real threads.
+//! `model` is a mailbox that is obviously right and slow, `client` a receiver that trusts nobody; `mailbox_property` drives
+//! the real mailbox side by side with them, `mailbox_faults` shows that it finds what is wrong. `registry_rules` tests what the registry adds: sessions, shards, forgetting; `registry_stress` does so with real threads.
 
+pub(crate) mod client;
+mod mailbox_faults;
 mod mailbox_property;
-mod model;
+pub(crate) mod model;
 mod registry_rules;
 mod registry_stress;
 
@@ -18,11 +20,13 @@ const UNLIMITED: PullLimits = PullLimits { frames: usize::MAX, bytes: u64::MAX }
 const ROOMY: Bounds = holding(1_000);
 
 const fn holding(max_count: u32) -> Bounds {
-    Bounds { max_count, max_bytes: 1 << 20, policy: OverflowPolicy::DropOldest }
+    Bounds { max_count, max_bytes: 1 << 20, policy: OverflowPolicy::DropOldest, history: 100 }
 }
 
 fn arrival(number: u64) -> Arrival {
-    Arrival { number, expires_at_ms: 1_000 + number, bytes: 100, priority: Priority::Normal }
+    let expires_at_s = 1_000 + u32::try_from(number).unwrap();
+    let priority = Priority::Normal;
+    Arrival { number, expires_at_s, bytes: 100, priority, collapse_key: 0, volatile: false }
 }
 
 fn session(id: u64) -> Arc<SessionHandle> {

@@ -7,7 +7,7 @@
 //! Whoever reads here verifies: every entry must be there, in its place and as written.
 
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +54,16 @@ pub(super) enum ScanError {
 pub(super) struct ChunkLimits {
     pub(super) entries: usize,
     pub(super) bytes: usize,
+}
+
+/// Without one of these the database would begin anew and remove what it then does not know: the version, the list of
+/// keyspaces, and ours.
+const NEEDED_FILES: [&str; 3] = ["version", "keyspaces/0/current", "keyspaces/1/current"];
+
+/// A file without which an existing database must not be opened.
+pub(super) fn missing_file(path: &Path) -> Option<PathBuf> {
+    // What cannot be looked at is not there for the database either.
+    NEEDED_FILES.iter().map(|file| path.join(file)).find(|file| !file.exists())
 }
 
 /// Opens the database, which then holds its own lock.
@@ -169,4 +179,34 @@ fn options(write_buffer_bytes: u64) -> KeyspaceCreateOptions {
         .filter_block_pinning_policy(PinningPolicy::disabled())
         .index_block_pinning_policy(PinningPolicy::disabled())
         .compaction_strategy(Arc::new(Fifo::new(u64::MAX, None)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: ChunkLimits = ChunkLimits { entries: 100, bytes: 1_000_000 };
+
+    #[test]
+    fn a_missing_entry_is_named_unless_it_was_trimmed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_database, keyspace) = open_database(directory.path(), 1_000_000).unwrap();
+        for number in [1, 2, 4, 5] {
+            keyspace.insert(record::key(number), record::encode(number, 1_000, b"payload")).unwrap();
+        }
+        let entries = Entries::new(keyspace, 1);
+        let missing = |number| ScanError::Damaged(Damage::missing(number));
+        assert_eq!(entries.scan(1, 5, WHOLE), Err(missing(3)));
+        assert_eq!(entries.scan(4, 6, WHOLE), Err(missing(6)));
+        assert_eq!(entries.get(&[2, 3]), Err(missing(3)));
+        entries.trimmed(4);
+        assert_eq!(entries.scan(1, 5, WHOLE), Err(ScanError::Trimmed));
+        assert_eq!(entries.get(&[3, 4]).unwrap()[0], None);
+        let numbers = entries.scan(4, 5, WHOLE).unwrap().into_iter().map(|entry| entry.number);
+        assert!(numbers.eq([4, 5]));
+        let one = ChunkLimits { entries: 1, bytes: 1_000_000 };
+        assert_eq!(entries.scan(4, 5, one).unwrap().len(), 1, "a chunk has a bound");
+        entries.close();
+        assert_eq!(entries.scan(4, 5, WHOLE), Err(ScanError::Closed));
+    }
 }

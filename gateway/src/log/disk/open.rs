@@ -42,6 +42,9 @@ pub(super) fn open(options: DiskOptions, clock: Clock) -> Result<Opened, OpenErr
     let (mut durable, recorded) = DurableHead::open(&durable_path)
         .map_err(|error| OpenError::io(&durable_path, error))?
         .ok_or_else(|| OpenError::DamagedFile { path: durable_path.clone() })?;
+    if let Some(path) = entries::missing_file(&database_path) {
+        return Err(OpenError::DamagedFile { path });
+    }
     cut_torn(&database_path, recorded, options.new_epoch)?;
     let opened = entries::open_database(&database_path, options.write_buffer_bytes);
     let (database, keyspace) = opened.map_err(|error| database_error(&database_path, error))?;

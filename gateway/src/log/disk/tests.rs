@@ -256,6 +256,28 @@ async fn trimming_gives_the_disk_back() {
     eventually("the size is asked for again", || log.shared.bytes.load(Ordering::Relaxed) < 70_000_000).await;
 }
 
+#[tokio::test]
+async fn what_was_trimmed_just_before_closing_leaves_the_disk_after_opening_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = || DiskOptions { write_buffer_bytes: 200_000, ..options(directory.path()) };
+    let tables = || disk_usage(&directory.path().join("entries/keyspaces/1/tables"));
+    let log = open(options());
+    for _ in 0..20 {
+        append(&log, vec![NewEntry::ordinary(Bytes::from(vec![b'x'; 300_000]))]).await;
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    // Tables are dropped once in a while: here once for the first.
+    log.trim(1).await;
+    log.trim(20).await;
+    drop(log);
+    assert!(tables() > 3_000_000, "{} bytes are left behind", tables());
+    let log = open(options());
+    let state = log.state().await.unwrap();
+    assert_eq!((state.first, state.head), (21, 20));
+    eventually("the tables are gone", || tables() < 1_000_000).await;
+    assert_eq!(append(&log, batch("x", 1)).await, [21]);
+}
+
 /// Free space that the test decides.
 fn room(bytes: u64) -> (FreeSpace, Arc<AtomicU64>) {
     let free = Arc::new(AtomicU64::new(bytes));

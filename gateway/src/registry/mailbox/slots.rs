@@ -230,6 +230,10 @@ impl Slots {
     pub(super) fn push_back(&mut self, slot: Slot) {
         let length = u32::try_from(self.slots.len()).expect("bounded by max_count");
         let index = self.first_index.wrapping_add(length);
+        if self.slots.capacity() == 0 {
+            // Most users have one: left alone, the first one would reserve room for four.
+            self.slots.reserve_exact(1);
+        }
         self.slots.push_back(slot);
         if slot.state == SlotState::Pending {
             self.pending.add(&slot);

@@ -1,37 +1,38 @@
 //! A mailbox that forgets nothing: a list of all that ever came, each with its fate, walked from end to end every time.
 //!
-//! It knows the exact answer. Where the real mailbox may be vaguer, because it merges the holes between waiting
-//! notifications, an expectation states how much vaguer: for a cursor inside a hole a count may be unknown and a reason
-//! graver than the exact one. No count may be wrong, no reason milder, and what left in front of all that waited is told
-//! apart exactly.
+//! It knows the exact answer. Where the real mailbox may be vaguer, because it merges the holes between notifications that
+//! are there, an expectation states how much vaguer: for a cursor inside a hole a count may be unknown and a reason graver
+//! than the exact one. No count may be wrong, no reason milder, and what left in front of all that was there is told apart
+//! exactly.
 
-use crate::domain::{GapReason, Priority};
-use crate::registry::mailbox::{Floors, Put};
-use crate::registry::{Arrival, Bounds, Item, OverflowPolicy, PullLimits};
+use crate::domain::{GapReason, OverflowPolicy, Priority, RemovalReason};
+use crate::registry::mailbox::{Floors, Put, Readers};
+use crate::registry::{Arrival, Bounds, Final, Item, PullLimits};
 
 /// Everything that ever came to a mailbox.
-#[derive(Debug)]
-pub(super) struct Model {
+#[derive(Debug, Default)]
+pub(crate) struct Model {
     came: Vec<Entry>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Waiting,
-    /// It was removed; `in_front` if nothing that came earlier was still waiting then.
-    Removed {
-        reason: GapReason,
-        in_front: bool,
-    },
+pub(crate) enum Fate {
+    /// It waits for its ack.
+    Pending,
+    /// It was acked and is part of the history.
+    Acked,
+    /// It was acked and is beyond the history; only a session that is behind it may keep it readable.
+    Released,
+    /// It is gone; `in_front` if nothing that came earlier was still there then.
+    Gone { reason: RemovalReason, in_front: bool },
 }
 
-#[derive(Debug)]
-struct Entry {
-    number: u64,
-    expires_at_ms: u64,
-    bytes: u64,
-    priority: Priority,
-    fate: Fate,
+/// One notification that came.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) arrival: Arrival,
+    pub(crate) fate: Fate,
+    recipient: u32,
     /// It stands for all that came before the mailbox was made: nobody knows how many those were.
     forgotten: bool,
 }
@@ -41,7 +42,9 @@ struct Entry {
 pub(super) struct ModelCursor {
     /// Everything up to here is behind the session.
     pub(super) number: u64,
-    /// Whether the mailbox must know how many notifications that is.
+    /// It does not get volatile ones up to here.
+    attached_at: u64,
+    /// Whether the mailbox must know how many notifications are behind the session.
     counted: bool,
 }
 
@@ -75,73 +78,140 @@ impl Expected {
 impl Model {
     /// The mailbox of a user who may have been forgotten before.
     pub(super) fn new(floors: Floors) -> Self {
-        let floor = |number, reason| Entry {
-            number,
-            expires_at_ms: 0,
-            bytes: 0,
-            priority: Priority::Normal,
-            fate: Fate::Removed { reason, in_front: true },
+        let mut missing: Vec<(u64, RemovalReason)> =
+            RemovalReason::ALL.into_iter().map(|reason| (floors.of(reason), reason)).collect();
+        missing.sort_unstable();
+        // Of several reasons for the same number the gravest counts.
+        missing.reverse();
+        missing.dedup_by_key(|(number, _)| *number);
+        missing.reverse();
+        let stands_for = |(number, reason)| Entry {
+            arrival: Arrival {
+                number,
+                expires_at_s: 0,
+                bytes: 0,
+                priority: Priority::Normal,
+                collapse_key: 0,
+                volatile: false,
+            },
+            fate: Fate::Gone { reason, in_front: true },
+            recipient: 0,
             forgotten: true,
         };
-        let mut came = Vec::new();
-        if floors.loss > 0 {
-            came.push(floor(floors.loss, GapReason::Overflow));
-        }
-        if floors.benign > floors.loss {
-            came.push(floor(floors.benign, GapReason::Expired));
-        }
-        Self { came }
+        Self { came: missing.into_iter().filter(|(number, _)| *number > 0).map(stands_for).collect() }
     }
 
-    pub(super) fn put(&mut self, arrival: &Arrival, bounds: &Bounds) -> Put {
-        let bytes = u64::from(arrival.bytes);
-        let (mut count, mut held) = (self.pending(), self.pending_bytes());
-        let mut victims = Vec::new();
-        let mut candidates = self.evictable_for(arrival.priority).into_iter();
-        while count + 1 > bounds.max_count || held + bytes > bounds.max_bytes {
-            if bounds.policy == OverflowPolicy::Reject {
-                return Put::Rejected;
-            }
+    /// Everything that came, in order.
+    pub(crate) fn came(&self) -> &[Entry] {
+        &self.came
+    }
+
+    /// Takes a notification in, or not. What makes room: the one it collapses, acked ones oldest first, pending ones of the
+    /// lowest priority oldest first but never of a higher one. Nothing is removed for a newcomer that is not kept.
+    pub(crate) fn put(
+        &mut self,
+        arrival: &Arrival,
+        recipient: u32,
+        bounds: &Bounds,
+        readers: Readers,
+        finals: &mut Vec<Final>,
+    ) -> Put {
+        let replaced = self.indexes(|entry| entry.is_pending() && entry.has_key(arrival.collapse_key));
+        let acked = self.indexes(|entry| entry.fate == Fate::Acked);
+        let mut weakest = self.indexes(|entry| entry.is_pending() && entry.priority() <= arrival.priority);
+        weakest.sort_by_key(|index| (self.came[*index].priority(), *index));
+        weakest.retain(|index| !replaced.contains(index));
+
+        let fits = |gone: &[usize], counts: fn(&Entry) -> bool| {
+            let left = self.came.iter().enumerate();
+            let left = left.filter(|(index, entry)| counts(entry) && !gone.contains(index));
+            let (count, bytes) =
+                left.fold((0, 0), |(count, bytes), (_, entry)| (count + 1, bytes + entry.bytes()));
+            count < u64::from(bounds.max_count) && bytes + u64::from(arrival.bytes) <= bounds.max_bytes
+        };
+        if bounds.policy == OverflowPolicy::Reject && !fits(&replaced, Entry::is_pending) {
+            return Put::Rejected;
+        }
+        let mut gone = replaced.clone();
+        let mut candidates = acked.iter().chain(&weakest);
+        while !fits(&gone, Entry::counts_in_the_bounds) {
             let Some(victim) = candidates.next() else {
-                self.push(arrival);
-                self.remove(&[self.came.len() - 1], GapReason::Overflow);
+                self.push(arrival, recipient);
+                let newcomer = self.came.len() - 1;
+                self.remove(&[newcomer], RemovalReason::Overflow, finals);
                 return Put::Dropped;
             };
-            count -= 1;
-            held -= self.came[victim].bytes;
-            victims.push(victim);
+            gone.push(*victim);
         }
-        self.remove(&victims, GapReason::Overflow);
-        self.push(arrival);
-        Put::Kept { evicted: u32::try_from(victims.len()).unwrap() }
+        let victims = gone.split_off(replaced.len());
+        self.remove(&replaced, RemovalReason::Collapsed, finals);
+        self.remove(&victims, RemovalReason::Overflow, finals);
+        self.push(arrival, recipient);
+        self.let_go(bounds, readers);
+        Put::Kept
     }
 
-    pub(super) fn expire(&mut self, log_time_ms: u64) -> u32 {
-        let due = self.indexes(|entry| entry.waits() && entry.expires_at_ms <= log_time_ms);
-        self.remove(&due, GapReason::Expired);
-        u32::try_from(due.len()).unwrap()
+    /// Acks what is pending in `(after, until]`.
+    pub(crate) fn ack(
+        &mut self,
+        after: u64,
+        until: u64,
+        bounds: &Bounds,
+        readers: Readers,
+        finals: &mut Vec<Final>,
+    ) {
+        for entry in &mut self.came {
+            if entry.is_pending() && after < entry.number() && entry.number() <= until {
+                entry.fate = Fate::Acked;
+                finals.push(entry.ends(RemovalReason::Acked));
+            }
+        }
+        self.let_go(bounds, readers);
+    }
+
+    /// Removes what is due.
+    pub(crate) fn expire(&mut self, log_time_s: u32, finals: &mut Vec<Final>) {
+        let due = self.indexes(|entry| entry.is_there() && entry.arrival.expires_at_s <= log_time_s);
+        self.remove(&due, RemovalReason::Expired, finals);
+    }
+
+    /// Takes one back, if it is pending.
+    pub(crate) fn withdraw(&mut self, number: u64, finals: &mut Vec<Final>) {
+        let found = self.indexes(|entry| entry.is_pending() && entry.number() == number);
+        self.remove(&found, RemovalReason::Withdrawn, finals);
+    }
+
+    /// Drops everything up to `through`.
+    pub(crate) fn give_up(&mut self, through: u64, finals: &mut Vec<Final>) {
+        let given_up = self.indexes(|entry| entry.is_there() && entry.number() <= through);
+        self.remove(&given_up, RemovalReason::Overflow, finals);
+    }
+
+    /// Withdraws everything.
+    pub(crate) fn forget(&mut self, finals: &mut Vec<Final>) {
+        let all = self.indexes(Entry::is_there);
+        self.remove(&all, RemovalReason::Withdrawn, finals);
     }
 
     pub(super) fn pull(&self, cursor: &mut ModelCursor, limits: PullLimits) -> Vec<Expected> {
         let mut expected = Vec::new();
         let (mut frames, mut bytes) = (0, 0);
-        let first = self.came.partition_point(|entry| entry.number <= cursor.number);
+        let first = self.came.partition_point(|entry| entry.number() <= cursor.number);
         let mut hole = first..first;
         for (index, entry) in self.came.iter().enumerate().skip(first) {
-            if !entry.waits() {
+            if !entry.is_readable_by(cursor.attached_at) {
                 hole.end = index + 1;
                 continue;
             }
-            if frames > 0 && (frames == limits.frames || bytes + entry.bytes > limits.bytes) {
+            if frames == limits.frames || frames > 0 && bytes + entry.bytes() > limits.bytes {
                 return expected;
             }
             expected.extend(self.gap(cursor, &self.came[hole]));
             hole = index + 1..index + 1;
-            let prev = index.checked_sub(1).map_or(0, |before| self.came[before].number);
-            expected.push(Expected::Notification { number: entry.number, prev });
-            *cursor = ModelCursor { number: entry.number, counted: true };
+            expected.push(Expected::Notification { number: entry.number(), prev: self.before(index) });
+            *cursor = ModelCursor { number: entry.number(), counted: true, ..*cursor };
             frames += 1;
-            bytes += entry.bytes;
+            bytes += entry.bytes();
         }
         expected.extend(self.gap(cursor, &self.came[hole]));
         expected
@@ -150,136 +220,200 @@ impl Model {
     /// A cursor at any number of the log.
     ///
     /// The mailbox must know how many notifications came up to there, unless the number lies inside a hole. A hole reaches
-    /// from the last waiting notification in front of it, or the first that ever came, to its last removed one.
-    pub(super) fn cursor_after(&self, number: u64) -> ModelCursor {
-        let behind = self.came.partition_point(|entry| entry.number <= number);
-        let hole_goes_on = self.came.get(behind).is_some_and(|next| !next.waits());
+    /// from the last notification in front of it that is there, or the first that ever came, to its last removed one.
+    pub(super) fn cursor_after(&self, number: u64, attached_at: u64) -> ModelCursor {
+        let behind = self.came.partition_point(|entry| entry.number() <= number);
+        let hole_goes_on = self.came.get(behind).is_some_and(|next| !next.is_there());
         let at_an_end = self.came[..behind]
             .last()
-            .is_none_or(|entry| entry.forgotten || (entry.waits() && entry.number == number));
-        ModelCursor { number, counted: at_an_end || !hole_goes_on }
+            .is_none_or(|entry| entry.forgotten || (entry.is_there() && entry.number() == number));
+        ModelCursor { number, attached_at, counted: at_an_end || !hole_goes_on }
     }
 
-    pub(super) fn last(&self) -> u64 {
-        self.came.last().map_or(0, |entry| entry.number)
+    /// The number in front of all that is there.
+    pub(super) fn start(&self) -> Option<u64> {
+        self.came.iter().position(Entry::is_there).map(|index| self.before(index))
+    }
+
+    /// The last number that came and below which everything is final; `None` if everything is.
+    pub(crate) fn acked_position(&self) -> Option<u64> {
+        self.came.iter().position(Entry::is_pending).map(|index| self.before(index))
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.came.last().map_or(0, Entry::number)
     }
 
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.waiting().map(|entry| entry.number).next()
+        self.came.iter().find(|entry| entry.is_there()).map(Entry::number)
     }
 
-    /// The last number that was lost rather than outdated, 0 if nothing was.
-    pub(super) fn last_loss(&self) -> u64 {
-        let lost = self.came.iter().rev().find(|entry| entry.reason() == Some(GapReason::Overflow));
-        lost.map_or(0, |entry| entry.number)
+    /// The last number that is missing for this reason or a graver one, 0 if none is.
+    pub(super) fn last_missing(&self, mildest: RemovalReason) -> u64 {
+        let missing = |entry: &&Entry| entry.reason().is_some_and(|reason| reason >= mildest);
+        self.came.iter().rev().find(missing).map_or(0, Entry::number)
     }
 
-    pub(super) fn next_due_ms(&self) -> Option<u64> {
-        self.waiting().map(|entry| entry.expires_at_ms).min()
+    pub(super) fn next_due_s(&self) -> Option<u32> {
+        self.came.iter().filter(|entry| entry.is_there()).map(|entry| entry.arrival.expires_at_s).min()
     }
 
-    pub(super) fn pending(&self) -> u32 {
-        u32::try_from(self.waiting().count()).unwrap()
+    pub(crate) fn pending(&self) -> u32 {
+        u32::try_from(self.came.iter().filter(|entry| entry.is_pending()).count()).unwrap()
+    }
+
+    pub(crate) fn history(&self) -> usize {
+        self.came.iter().filter(|entry| entry.fate == Fate::Acked).count()
     }
 
     pub(super) fn pending_bytes(&self) -> u64 {
-        self.waiting().map(|entry| entry.bytes).sum()
+        self.came.iter().filter(|entry| entry.is_pending()).map(Entry::bytes).sum()
     }
 
-    /// How many notifications the largest hole behind a waiting notification covers.
+    /// What is pending and what is acked, as the real mailbox describes it for the digest.
+    pub(crate) fn describe(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for Entry { arrival, fate, .. } in self.came.iter().filter(|entry| entry.counts_in_the_bounds()) {
+            out.extend(arrival.number.to_le_bytes());
+            out.extend(arrival.collapse_key.to_le_bytes());
+            out.extend(arrival.expires_at_s.to_le_bytes());
+            out.extend(arrival.bytes.to_le_bytes());
+            let acked = u8::from(*fate == Fate::Acked);
+            out.extend([acked, arrival.priority as u8, u8::from(arrival.volatile)]);
+        }
+        out
+    }
+
+    /// How many notifications the largest hole behind the oldest that is there covers.
     pub(super) fn largest_hole_behind_the_oldest(&self) -> usize {
-        let waiting = self.came.iter().position(Entry::waits).unwrap_or(self.came.len());
-        self.came[waiting..].split(Entry::waits).map(<[Entry]>::len).max().unwrap_or(0)
+        let oldest = self.came.iter().position(Entry::is_there).unwrap_or(self.came.len());
+        self.came[oldest..].split(Entry::is_there).map(<[Entry]>::len).max().unwrap_or(0)
     }
 
-    fn waiting(&self) -> impl Iterator<Item = &Entry> {
-        self.came.iter().filter(|entry| entry.waits())
+    /// The number that came before the one at `index`.
+    fn before(&self, index: usize) -> u64 {
+        index.checked_sub(1).map_or(0, |before| self.came[before].number())
     }
 
     fn indexes(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<usize> {
         (0..self.came.len()).filter(|index| wanted(&self.came[*index])).collect()
     }
 
-    /// What may make room for a newcomer of this priority, first to go first.
-    fn evictable_for(&self, newcomer: Priority) -> Vec<usize> {
-        let mut candidates = self.indexes(|entry| entry.waits() && entry.priority <= newcomer);
-        candidates.sort_by_key(|index| (self.came[*index].priority, *index));
-        candidates
+    fn push(&mut self, arrival: &Arrival, recipient: u32) {
+        self.came.push(Entry { arrival: *arrival, fate: Fate::Pending, recipient, forgotten: false });
     }
 
-    fn push(&mut self, arrival: &Arrival) {
-        self.came.push(Entry {
-            number: arrival.number,
-            expires_at_ms: arrival.expires_at_ms,
-            bytes: u64::from(arrival.bytes),
-            priority: arrival.priority,
-            fate: Fate::Waiting,
-            forgotten: false,
-        });
-    }
-
-    fn remove(&mut self, victims: &[usize], reason: GapReason) {
+    /// Removes these: pending ones end for `reason`, acked ones had ended before.
+    fn remove(&mut self, victims: &[usize], reason: RemovalReason, finals: &mut Vec<Final>) {
         for victim in victims {
-            self.came[*victim].fate = Fate::Removed { reason, in_front: false };
+            let entry = &mut self.came[*victim];
+            let reason = if entry.is_pending() { reason } else { RemovalReason::Acked };
+            if entry.is_pending() {
+                finals.push(entry.ends(reason));
+            }
+            entry.fate = Fate::Gone { reason, in_front: false };
         }
-        let oldest = self.came.iter().position(Entry::waits).unwrap_or(self.came.len());
+        let oldest = self.came.iter().position(Entry::is_there).unwrap_or(self.came.len());
         for victim in victims.iter().filter(|victim| **victim < oldest) {
-            self.came[*victim].fate = Fate::Removed { reason, in_front: true };
+            if let Fate::Gone { in_front, .. } = &mut self.came[*victim].fate {
+                *in_front = true;
+            }
         }
     }
 
-    /// The one gap over `missing`, removed notifications that came one after the other; moves the cursor behind it.
+    /// Keeps the last few acked ones as history; the ones beyond it for as long as a session is behind them and there is room.
+    fn let_go(&mut self, bounds: &Bounds, readers: Readers) {
+        let acked = self.indexes(|entry| entry.fate == Fate::Acked);
+        for index in acked.iter().rev().skip(bounds.history as usize) {
+            self.came[*index].fate = Fate::Released;
+        }
+        for index in self.indexes(|entry| entry.fate == Fate::Released) {
+            let there = self.came.iter().filter(|entry| entry.is_there());
+            let (count, bytes) =
+                there.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.bytes()));
+            let too_much = count > u64::from(bounds.max_count) || bytes > bounds.max_bytes;
+            if too_much || self.came[index].number() <= readers.slowest {
+                self.remove(&[index], RemovalReason::Acked, &mut Vec::new());
+            }
+        }
+    }
+
+    /// The one gap over `missing`, which came one after the other; moves the cursor behind it.
     fn gap(&self, cursor: &mut ModelCursor, missing: &[Entry]) -> Option<Expected> {
-        let until = missing.last()?.number;
-        let mildest = missing.iter().filter_map(Entry::reason).max()?;
-        let end = self.came.partition_point(|entry| entry.number <= until);
-        let start = self.came[..end].iter().rposition(Entry::waits).map_or(0, |waiting| waiting + 1);
-        let told_apart = start == 0 && missing.iter().all(Entry::left_in_front);
-        let whole_hole = &self.came[start..end];
-        let gravest = if told_apart { mildest } else { whole_hole.iter().filter_map(Entry::reason).max()? };
+        let until = missing.last()?.number();
+        let mildest = missing.iter().map(Entry::reason_to_miss).max()?;
+        let end = self.came.partition_point(|entry| entry.number() <= until);
+        let behind = self.came.partition_point(|entry| entry.number() <= cursor.number);
+        // The hole that the cursor lies in begins behind the last one that is there.
+        let start = self.came[..behind].iter().rposition(Entry::is_there).map_or(0, |there| there + 1);
+        let told_apart = start == 0 && missing.iter().all(|entry| entry.left_in_front() || entry.is_there());
+        let gravest = if told_apart {
+            mildest
+        } else {
+            self.came[start..end].iter().map(Entry::reason_to_miss).max()?
+        };
         let after = cursor.number;
         let count_ever_known = !missing.iter().any(|entry| entry.forgotten);
         let count = count_ever_known.then(|| u32::try_from(missing.len()).unwrap());
         let counted = cursor.counted && count_ever_known;
-        *cursor = ModelCursor { number: until, counted: true };
+        *cursor = ModelCursor { number: until, counted: true, ..*cursor };
+        let (mildest, gravest) = (mildest.into(), gravest.into());
         Some(Expected::Gap { after, until, count, counted, mildest, gravest })
     }
 }
 
 impl Entry {
-    fn waits(&self) -> bool {
-        self.fate == Fate::Waiting
+    pub(crate) fn number(&self) -> u64 {
+        self.arrival.number
     }
 
-    fn reason(&self) -> Option<GapReason> {
+    pub(crate) fn is_pending(&self) -> bool {
+        self.fate == Fate::Pending
+    }
+
+    /// Whether a session that was attached at `attached_at` reads it.
+    pub(crate) fn is_readable_by(&self, attached_at: u64) -> bool {
+        self.is_there() && !(self.arrival.volatile && self.number() <= attached_at)
+    }
+
+    /// Why a session that does not read it is told of a gap.
+    pub(crate) fn reason_to_miss(&self) -> RemovalReason {
+        // What is there and cannot be read is volatile.
+        self.reason().unwrap_or(RemovalReason::Expired)
+    }
+
+    fn bytes(&self) -> u64 {
+        u64::from(self.arrival.bytes)
+    }
+
+    fn priority(&self) -> Priority {
+        self.arrival.priority
+    }
+
+    fn has_key(&self, key: u64) -> bool {
+        key != 0 && self.arrival.collapse_key == key
+    }
+
+    fn counts_in_the_bounds(&self) -> bool {
+        matches!(self.fate, Fate::Pending | Fate::Acked)
+    }
+
+    fn is_there(&self) -> bool {
+        !matches!(self.fate, Fate::Gone { .. })
+    }
+
+    fn reason(&self) -> Option<RemovalReason> {
         match self.fate {
-            Fate::Waiting => None,
-            Fate::Removed { reason, .. } => Some(reason),
+            Fate::Gone { reason, .. } => Some(reason),
+            _ => None,
         }
     }
 
     fn left_in_front(&self) -> bool {
-        matches!(self.fate, Fate::Removed { in_front: true, .. })
+        matches!(self.fate, Fate::Gone { in_front: true, .. })
     }
-}
 
-/// A receiver that follows the rule of the protocol and notices every hole that nobody announced.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Client {
-    /// Everything up to here was received or announced as a gap.
-    pub(super) position: u64,
-}
-
-impl Client {
-    pub(super) fn receive(&mut self, item: &Item) -> Result<(), String> {
-        let (fine, position) = match *item {
-            Item::Notification { number, prev } => (prev <= self.position && self.position < number, number),
-            Item::Gap { after, until, .. } => (after == self.position && after < until, until),
-        };
-        if !fine {
-            return Err(format!("at {} the client got {item:?}", self.position));
-        }
-        self.position = position;
-        Ok(())
+    fn ends(&self, reason: RemovalReason) -> Final {
+        Final { number: self.number(), recipient: self.recipient, reason }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::model::Client;
+use super::client::Client;
 use super::{MAX_SESSIONS, arrival, holding, session};
-use crate::domain::GapReason;
-use crate::registry::{Arrival, Attached, DeliverScratch, Item, PullLimits, Registry, SessionId, StartAt};
+use crate::domain::{GapReason, Outcome};
+use crate::registry::{Arrival, Attached, Item, PullLimits, Registry, Scratch, SessionId, StartAt};
 
 const THREADS: u64 = 4;
 const USERS: u64 = 50;
@@ -40,7 +40,7 @@ fn sessions_that_come_and_go_while_others_publish_never_miss_a_hole() {
         for thread in 0..THREADS {
             let (registry, names, applied, finished) = (&registry, &names, &applied, &finished);
             scope.spawn(move || {
-                let mut clients = vec![Client { position: 0 }; names.len()];
+                let mut clients = vec![Client::at(0); names.len()];
                 let mut id = thread;
                 let mut sweep_after_the_end = names.len();
                 while sweep_after_the_end > 0 {
@@ -66,14 +66,18 @@ fn sessions_that_come_and_go_while_others_publish_never_miss_a_hole() {
                     assert!(registry.detach(&key, SessionId(id)));
                 }
                 for (client, name) in clients.iter().zip(names) {
-                    assert_eq!(client.position, registry.summary(name).last, "all was received or announced");
+                    assert_eq!(
+                        client.position,
+                        registry.summary(name, 0).last,
+                        "all was received or announced"
+                    );
                 }
             });
         }
-        let mut scratch = DeliverScratch::default();
+        let mut scratch = Scratch::default();
         for number in 1..=NOTIFICATIONS {
             let group = names.iter().skip((number % GROUPS) as usize).step_by(GROUPS as usize);
-            let forever = Arrival { expires_at_ms: u64::MAX, ..arrival(number) };
+            let forever = Arrival { expires_at_s: u32::MAX, ..arrival(number) };
             let delivered = registry.deliver(group.map(String::as_str), &forever, &holding(20), &mut scratch);
             assert_eq!(delivered.accepted, 5);
             applied.store(number, Ordering::Release);
@@ -83,4 +87,6 @@ fn sessions_that_come_and_go_while_others_publish_never_miss_a_hole() {
     let stats = registry.stats();
     assert_eq!((stats.sessions, stats.online_users), (0, 0));
     assert_eq!((stats.known_users, stats.pending), (USERS, 20 * USERS));
+    assert_eq!((stats.ledger.accepted, stats.imbalance), (5 * NOTIFICATIONS, 0));
+    assert_eq!(stats.ledger.of(Outcome::Overflowed), 5 * NOTIFICATIONS - 20 * USERS);
 }
