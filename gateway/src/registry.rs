@@ -307,12 +307,10 @@ impl Registry {
         self.shards.iter().flat_map(|shard| lock(shard).all_sessions()).collect()
     }
 
-    /// Wakes every session and returns how many users have one.
-    pub fn wake_all(&self) -> u64 {
-        let mut woken = Vec::new();
-        let online = self.shards.iter().map(|shard| lock(shard).wake_all(&mut woken)).sum();
-        wake(&mut woken);
-        online
+    /// Users with at least one session.
+    #[must_use]
+    pub fn online_users(&self) -> u64 {
+        self.shards.iter().map(|shard| lock(shard).online_users()).sum()
     }
 
     /// Sums for the metrics; resets the high-water mark. Each shard is looked at in one moment, all of them are not.

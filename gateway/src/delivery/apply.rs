@@ -134,15 +134,18 @@ impl StateMachine {
         let log_time_s = seconds(log_time_ms);
         // The first entry of every log; without it nothing can be accepted.
         let Some((_, settings)) = &self.settings else { return (Effect::None, 0) };
-        if publish.recipients == Recipients::Everybody {
-            // Kept for nobody: whoever is connected finds it in the ring of broadcasts.
-            let online = u32::try_from(state.registry.wake_all()).unwrap_or(u32::MAX);
-            return (Effect::Published(Receipt::new(publish.id, number, online, online)), 0);
-        }
         if let Some(key) = &publish.idempotency
             && let Some(effect) = repeated(state, number, log_time_s, key)
         {
             return (effect, settings.matters_until(log_time_s, log_time_s, true));
+        }
+        if publish.recipients == Recipients::Everybody {
+            // Kept for nobody: whoever is connected is woken once it stands in the ring of broadcasts.
+            let online = u32::try_from(state.registry.online_users()).unwrap_or(u32::MAX);
+            let receipt = Receipt::new(publish.id, number, 0, online);
+            self.remember_key(state, publish, &receipt, log_time_s);
+            let until_s = settings.matters_until(log_time_s, log_time_s, publish.idempotency.is_some());
+            return (Effect::Published(receipt), until_s);
         }
         let ttl_seconds = publish.ttl_seconds.min(settings.max_ttl_seconds);
         let volatile = ttl_seconds == 0;
@@ -178,20 +181,25 @@ impl StateMachine {
         state.outcomes().publish((number, publish.id), count, &delivered.rejected, members, log_time_s);
         let receipt =
             Receipt { rejected, ..Receipt::new(publish.id, number, delivered.accepted, delivered.online) };
-        if let Some(key) = &publish.idempotency
+        self.remember_key(state, publish, &receipt, log_time_s);
+        let until_s = settings.matters_until(log_time_s, expires_at_s, publish.idempotency.is_some());
+        (Effect::Published(receipt), until_s)
+    }
+
+    /// A request that nobody's mailbox took uses up no key.
+    fn remember_key(&self, state: &State, publish: &Publish, receipt: &Receipt, log_time_s: u32) {
+        if let (Some(key), Some((_, settings))) = (&publish.idempotency, &self.settings)
             && !receipt.is_refused()
         {
             let first = First {
                 body: key.body,
-                id: publish.id,
-                number,
+                id: receipt.id,
+                number: receipt.number,
                 recipients: receipt.recipients,
                 online: receipt.online,
             };
             state.idempotency().remember(key.key, first, settings, log_time_s);
         }
-        let until_s = settings.matters_until(log_time_s, expires_at_s, publish.idempotency.is_some());
-        (Effect::Published(receipt), until_s)
     }
 
     fn withdraw(&mut self, state: &State, withdraw: &Withdraw) -> Effect {

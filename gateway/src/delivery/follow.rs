@@ -104,15 +104,15 @@ fn apply_one(
     let publish = if let Entry::Publish(publish) = &decoded { Some(publish) } else { None };
     let frame =
         publish.map(|publish| Frame::of_entry(&publish.body, publish.accepted_at_us, entry.payload.len()));
-    if let (Some(publish), Some(frame)) = (publish, &frame)
-        && publish.recipients == Recipients::Everybody
-        && live
-    {
-        shared.broadcasts.push(frame.clone());
-    }
+    let broadcast =
+        publish.filter(|publish| live && publish.recipients == Recipients::Everybody).and(frame.clone());
     // Before the mailboxes: whoever is woken finds the frame.
     shared.frames.push(entry.number, frame);
     let effect = machine.apply(&shared.state, entry.number, entry.timestamp_ms, &decoded);
+    if let (Some(frame), Effect::Published(_)) = (broadcast, &effect) {
+        shared.broadcasts.push(frame);
+        shared.state.registry.all_sessions().iter().for_each(|session| session.wake());
+    }
     shared.applied.advance(entry.number);
     if let Some(publish) = publish
         && live

@@ -89,11 +89,6 @@ impl SendLimits {
             (None, Some(topic)) => topic_of(&topic)?,
             (Some(names), None) => Recipients::Users(self.recipients(names)?),
         };
-        if target == Recipients::Everybody && idempotency.is_some() {
-            let detail =
-                "what goes to everybody who is connected is kept for nobody: a repetition cannot be told";
-            return Err(invalid(IDEMPOTENCY_KEY, detail));
-        }
         let ttl_seconds = request.ttl_seconds.unwrap_or(self.default_ttl_seconds);
         if ttl_seconds > self.max_ttl_seconds {
             let detail = format!("the time to live is 0 to {} seconds", self.max_ttl_seconds);

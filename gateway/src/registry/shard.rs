@@ -243,10 +243,8 @@ impl Shard {
         self.users.iter().flat_map(|user| user.sessions.iter().cloned()).collect()
     }
 
-    /// Collects every session to be woken and returns how many users have one.
-    pub(super) fn wake_all(&self, woken: &mut Vec<Arc<SessionHandle>>) -> u64 {
-        let online = self.users.iter().filter(|user| !user.sessions.is_empty());
-        online.inspect(|user| woken.extend(user.sessions.iter().cloned())).count() as u64
+    pub(super) fn online_users(&self) -> u64 {
+        self.users.iter().filter(|user| !user.sessions.is_empty()).count() as u64
     }
 
     pub(super) fn oldest_held(&self) -> Option<u64> {

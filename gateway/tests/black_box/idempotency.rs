@@ -171,9 +171,21 @@ async fn a_key_that_breaks_a_rule_is_refused_and_never_overlooked() {
         let twice = twice.header("idempotency-key", "b").json(&body);
         Answer::of(twice).await.refused(400, Some("Idempotency-Key"));
     }
-    let everybody = gateway.send_with_key("k-1", &json!({"topic": "*"})).await;
-    everybody.refused(400, Some("Idempotency-Key"));
     assert_eq!(gateway.user("bob").await.body["pending"], 0, "nothing was sent");
     gateway.send_with_key(&"!".repeat(255), &hello()).await.accepted();
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repetition_to_everybody_reaches_nobody_twice() {
+    let gateway = Gateway::start().await;
+    let mut bob = gateway.listen("bob").await;
+    let to_all = json!({"topic": "*", "body": "to all of you"});
+    let first = gateway.send_with_key("k-1", &to_all).await.accepted();
+    let again = gateway.send_with_key("k-1", &to_all).await.accepted();
+    assert_eq!((&again.body["id"], again.header("idempotent-replayed")), (&first.body["id"], "true"));
+    gateway.send_text("bob", "what comes next").await;
+    assert_eq!(bob.texts(2).await, ["to all of you", "what comes next"]);
+    drop(bob);
     gateway.stop().await;
 }

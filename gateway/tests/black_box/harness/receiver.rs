@@ -173,6 +173,8 @@ impl Receiver {
         match frame["type"].as_str().expect("every frame has a type") {
             "welcome" => self.position = Some(Place::of(&frame["position"])),
             "gap" => self.position = Some(Place::of(&frame["until"])),
+            // To everybody who is connected: it has no place.
+            "notification" if frame["position"].is_null() => {}
             "notification" => {
                 let (place, prev) = (Place::of(&frame["position"]), Place::of(&frame["prev"]));
                 let known = self.position.as_ref().expect("the welcome came first");
