@@ -64,7 +64,7 @@ pub(in crate::http) struct AcceptedAnswer {
     id: String,
     /// Its place in the log; the same in every recipient's frame.
     position: String,
-    /// Mailboxes that took it; for the topic `*`, users who were connected.
+    /// Mailboxes that took it; 0 for the topic `*`, which is kept for nobody.
     recipients: u32,
     /// Recipients that held a session when it came.
     online: u32,
