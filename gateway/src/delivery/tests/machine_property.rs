@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 
 use super::machine_model::{MachineModel, Outcome, Told};
 use super::script::{
-    KEYS, Operation, Pace, TOPICS, USERS, Writer, decode, key_of, settings, timed_operations,
+    KEYS, Operation, Pace, TOPICS, USERS, Writer, decode, key_of, settings, timed_operation,
 };
 use crate::delivery::{Effect, NoReport, State, StateMachine};
 use crate::log::entry::{Entry, Settings};
@@ -76,19 +76,8 @@ pub(super) fn scenarios() -> impl Strategy<Value = Scenario> {
             .prop_map(|(session, limits, received)| Action::Pull { session, limits, received }),
         1 => (0..SESSIONS).prop_map(|session| Action::Detach { session }),
     ];
-    let actions = timed_operations(PACE, 1..160).prop_flat_map(move |operations| {
-        let of_sessions = proptest::collection::vec(of_a_session.clone(), operations.len() / 2);
-        (Just(operations), of_sessions).prop_map(|(operations, of_sessions)| {
-            let mut of_sessions = of_sessions.into_iter();
-            let mut actions = Vec::new();
-            for (index, (later_ms, operation)) in operations.into_iter().enumerate() {
-                actions.push(Action::Entry(later_ms, operation));
-                actions.extend(of_sessions.next().filter(|_| index % 2 == 0));
-            }
-            actions.extend(of_sessions);
-            actions
-        })
-    });
+    let entry = timed_operation(PACE).prop_map(|(later_ms, operation)| Action::Entry(later_ms, operation));
+    let actions = proptest::collection::vec(prop_oneof![2 => entry, 1 => of_a_session], 1..240);
     (settings(PACE.lasting_s), actions).prop_map(|(settings, actions)| Scenario { settings, actions })
 }
 
@@ -250,7 +239,7 @@ impl<S: Subject> Comparison<S> {
         }
         for key in 0..KEYS {
             if let Some(number) = model.remembered(&key_of(key)) {
-                let first = state.idempotency().first(&key_of(key)).map(|first| first.number);
+                let first = state.idempotency().first(&key_of(key), model.now_s()).map(|first| first.number);
                 prop_assert_eq!(first, Some(number));
             }
         }
@@ -337,7 +326,7 @@ fn told(effect: &Effect) -> Told {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 150, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 150, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() })]
 
     #[test]
     fn the_state_machine_does_what_its_model_says(scenario in scenarios()) {

@@ -12,11 +12,11 @@ use proptest::test_runner::{Config, TestCaseError};
 
 use super::machine_model::MachineModel;
 use super::machine_property::fixed_runner;
-use super::script::{Operation, Pace, USERS, Writer, decode, settings, timed_operations};
+use super::script::{Operation, Pace, USERS, Writer, decode, settings, timed_operation};
 use crate::delivery::retention::{REFRESH_SECONDS, droppable, renewals};
 use crate::delivery::state::seconds;
 use crate::delivery::{Effect, Receipt, State, StateMachine};
-use crate::log::entry::{self, Entry, Floor, Settings};
+use crate::log::entry::{self, Entry, Floor, Recipients, Settings};
 use crate::registry::tests::client::Client;
 use crate::registry::{PullLimits, SessionHandle, SessionId, StartAt};
 
@@ -65,18 +65,8 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         1 => Just(Action::Restart),
         2 => (0..USERS.len(), 1..5_usize).prop_map(|(user, frames)| Action::Visit { user, frames }),
     ];
-    let actions = timed_operations(PACE, 20..160).prop_flat_map(move |operations| {
-        let others = proptest::collection::vec(other.clone(), operations.len() / 2);
-        (Just(operations), others).prop_map(|(operations, others)| {
-            let mut others = others.into_iter();
-            let mut actions = Vec::new();
-            for (index, (later_ms, operation)) in operations.into_iter().enumerate() {
-                actions.push(Action::Entry(later_ms, operation));
-                actions.extend(others.next().filter(|_| index % 2 == 0));
-            }
-            actions
-        })
-    });
+    let entry = timed_operation(PACE).prop_map(|(later_ms, operation)| Action::Entry(later_ms, operation));
+    let actions = proptest::collection::vec(prop_oneof![3 => entry, 1 => other], 20..200);
     (settings(PACE.lasting_s), actions).prop_map(|(settings, actions)| Scenario { settings, actions })
 }
 
@@ -155,7 +145,10 @@ impl Replay {
         self.model.apply(number, *timestamp_ms, entry, &BTreeSet::new());
         let reference = self.reference.apply(number, &self.log[self.log.len() - 1]);
         let survivor = self.survivor.apply(number, &self.log[self.log.len() - 1]);
-        prop_assert_eq!(without_sessions(survivor), without_sessions(reference), "entry {}", number);
+        // Who is connected is another matter on each node.
+        if !matches!(entry, Entry::Publish(publish) if publish.recipients == Recipients::Everybody) {
+            prop_assert_eq!(without_sessions(survivor), without_sessions(reference), "entry {}", number);
+        }
         self.compare("applied")?;
         Ok(number)
     }
@@ -216,7 +209,7 @@ impl Replay {
         }
         self.append(&entry::encode_tick())?;
         if self.trim != Trim::WithoutRenewal {
-            for payload in renewals(&self.survivor.state, head_then) {
+            for payload in renewals(&self.survivor.state) {
                 self.append(&payload)?;
             }
         }
@@ -284,7 +277,7 @@ fn topics(state: &State) -> String {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 150, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 150, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() })]
 
     #[test]
     fn a_machine_started_from_what_retention_leaves_has_the_same_state(scenario in scenarios()) {

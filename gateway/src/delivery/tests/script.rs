@@ -77,19 +77,16 @@ pub(super) struct Pace {
 }
 
 /// An operation, and how much later than the one before it the committer's clock says it is.
-pub(super) fn timed_operations(
-    pace: Pace,
-    operations: std::ops::Range<usize>,
-) -> impl Strategy<Value = Vec<(i64, Operation)>> {
+pub(super) fn timed_operation(pace: Pace) -> impl Strategy<Value = (i64, Operation)> + Clone {
     let later = prop_oneof![
         10 => 0..=pace.step_ms,
         1 => 0..=pace.leap_ms,
         1 => -pace.back_ms..=0,
     ];
-    vec((later, operation(pace)), operations)
+    (later, operation(pace))
 }
 
-fn operation(pace: Pace) -> impl Strategy<Value = Operation> {
+fn operation(pace: Pace) -> impl Strategy<Value = Operation> + Clone {
     let permille = || prop_oneof![0..=1_000_u64, 900..=1_000_u64];
     let ack = (0..USERS.len(), permille(), permille());
     let users = || 1..(1_u8 << USERS.len());
@@ -106,7 +103,7 @@ fn operation(pace: Pace) -> impl Strategy<Value = Operation> {
     ]
 }
 
-fn draft(lasting_s: u32) -> impl Strategy<Value = Draft> {
+fn draft(lasting_s: u32) -> impl Strategy<Value = Draft> + Clone {
     let to = prop_oneof![
         8 => (1..(1_u8 << USERS.len())).prop_map(To::Users),
         6 => (0..USERS.len()).prop_map(|user| To::Users(1 << user)),
@@ -129,7 +126,7 @@ fn draft(lasting_s: u32) -> impl Strategy<Value = Draft> {
     )
 }
 
-pub(super) fn settings(lasting_s: u32) -> impl Strategy<Value = Settings> {
+pub(super) fn settings(lasting_s: u32) -> impl Strategy<Value = Settings> + Clone {
     let mailbox = (1..12_u32, prop_oneof![20..200_u64, Just(1 << 20)], prop::bool::weighted(0.3), 0..4_u32);
     let windows = (0..=lasting_s, 0..5_u32, 0..=lasting_s, prop_oneof![1..20_u32, Just(1_000)]);
     let topics = (1..5_u32, 1..4_u32);
