@@ -17,7 +17,7 @@ use crate::registry::tests::client::Client;
 use crate::registry::{Cursor, PullLimits, SessionHandle, SessionId, StartAt, UserKey};
 
 const SESSIONS: usize = 6;
-const PACE: Pace = Pace { lasting_s: 40, step_ms: 3_000, leap_ms: 60_000, back_ms: 5_000 };
+const PACE: Pace = Pace { lasting_s: 90, step_ms: 2_000, leap_ms: 60_000, back_ms: 5_000 };
 const UNLIMITED: PullLimits = PullLimits { frames: usize::MAX, bytes: u64::MAX };
 /// When the first entry is stamped.
 const BEGIN_MS: u64 = 1_000_000;

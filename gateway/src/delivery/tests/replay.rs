@@ -21,7 +21,7 @@ use crate::registry::tests::client::Client;
 use crate::registry::{PullLimits, SessionHandle, SessionId, StartAt};
 
 /// Slow enough that what was said an hour ago is said again.
-const PACE: Pace = Pace { lasting_s: 3_000, step_ms: 90_000, leap_ms: 3_600_000, back_ms: 0 };
+const PACE: Pace = Pace { lasting_s: 2_500, step_ms: 150_000, leap_ms: 7_200_000, back_ms: 0 };
 const BEGIN_MS: u64 = 1_000_000;
 
 /// How the survivor's log is trimmed.
@@ -66,13 +66,14 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         2 => (0..USERS.len(), 1..5_usize).prop_map(|(user, frames)| Action::Visit { user, frames }),
     ];
     let entry = timed_operation(PACE).prop_map(|(later_ms, operation)| Action::Entry(later_ms, operation));
-    let actions = proptest::collection::vec(prop_oneof![3 => entry, 1 => other], 20..200);
+    let actions = proptest::collection::vec(prop_oneof![3 => entry, 1 => other], 20..240);
     (settings(PACE.lasting_s), actions).prop_map(|(settings, actions)| Scenario { settings, actions })
 }
 
+/// A machine and what it made.
 #[derive(Default)]
-struct Instance {
-    state: State,
+pub(super) struct Instance {
+    pub(super) state: State,
     machine: StateMachine,
 }
 
@@ -132,7 +133,7 @@ fn run(scenario: &Scenario, trim: Trim) -> Result<u64, TestCaseError> {
 }
 
 impl Instance {
-    fn apply(&mut self, number: u64, (timestamp_ms, entry): &(u64, Entry)) -> Effect {
+    pub(super) fn apply(&mut self, number: u64, (timestamp_ms, entry): &(u64, Entry)) -> Effect {
         self.machine.apply(&self.state, number, *timestamp_ms, entry)
     }
 }
