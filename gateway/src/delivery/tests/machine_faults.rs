@@ -1,10 +1,11 @@
 //! The property of the state machine meets machines with a fault built in, one at a time: a property that does not find those
 //! would prove nothing.
 
-use super::machine_property::{Subject, compare, fixed_runner, scenarios};
+use super::machine_property::{Subject, compare, scenarios};
 use crate::delivery::{Effect, State, StateMachine};
 use crate::log::entry::Entry;
 use crate::registry::Scratch;
+use crate::registry::tests::property::fixed_runner;
 
 /// What a faulty machine does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use proptest::test_runner::TestCaseError;
 
 use super::machine_model::{MachineModel, Outcome, Told};
 use super::script::{
@@ -14,6 +14,8 @@ use super::script::{
 use crate::delivery::{Effect, NoReport, State, StateMachine};
 use crate::log::entry::{Entry, Settings};
 use crate::registry::tests::client::Client;
+use crate::registry::tests::model::{Entry as Came, Fate};
+use crate::registry::tests::property::{fixed_runner, holds};
 use crate::registry::{Cursor, PullLimits, SessionHandle, SessionId, StartAt, UserKey};
 
 const SESSIONS: usize = 6;
@@ -133,7 +135,7 @@ pub(super) fn compare(subject: impl Subject, scenario: &Scenario) -> Result<Mach
         let Some(Session { user, client, .. }) = &comparison.sessions[session] else { continue };
         let Some(user) = comparison.model.users.get(*user) else { continue };
         prop_assert!(client.position >= user.mailbox.last(), "a full pull reaches the end");
-        let came = user.mailbox.came().iter().map(crate::registry::tests::model::Entry::number);
+        let came = user.mailbox.came().iter().map(Came::number);
         client.accounts_for(came).map_err(TestCaseError::fail)?;
     }
     Ok(comparison.model)
@@ -174,13 +176,7 @@ impl<S: Subject> Comparison<S> {
             }
             StartAt::Start => {
                 let mut came = mailbox.into_iter().flat_map(|mailbox| mailbox.came());
-                let held = came.find(|one| {
-                    matches!(
-                        one.fate,
-                        crate::registry::tests::model::Fate::Pending
-                            | crate::registry::tests::model::Fate::Acked
-                    )
-                });
+                let held = came.find(|one| matches!(one.fate, Fate::Pending | Fate::Acked));
                 prop_assert!(held.is_none_or(|held| number < held.number()), "{:?} at {}", held, number);
             }
         }
@@ -325,19 +321,9 @@ fn told(effect: &Effect) -> Told {
     }
 }
 
-proptest! {
-    #![proptest_config(Config { cases: 150, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() })]
-
-    #[test]
-    fn the_state_machine_does_what_its_model_says(scenario in scenarios()) {
-        compare(StateMachine::new(), &scenario)?;
-    }
-}
-
-/// Always the same cases, so that a fault is found in each run or in none.
-pub(super) fn fixed_runner(cases: u32) -> TestRunner {
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+#[test]
+fn the_state_machine_does_what_its_model_says() {
+    holds(&scenarios(), |scenario| compare(StateMachine::new(), &scenario).map(drop));
 }
 
 #[test]

@@ -8,16 +8,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError};
+use proptest::test_runner::TestCaseError;
 
 use super::machine_model::MachineModel;
-use super::machine_property::fixed_runner;
 use super::script::{Operation, Pace, USERS, Writer, decode, settings, timed_operation};
 use crate::delivery::retention::{REFRESH_SECONDS, droppable, renewals};
 use crate::delivery::state::seconds;
 use crate::delivery::{Effect, Receipt, State, StateMachine};
 use crate::log::entry::{self, Entry, Floor, Recipients, Settings};
 use crate::registry::tests::client::Client;
+use crate::registry::tests::property::{fixed_runner, holds};
 use crate::registry::{PullLimits, SessionHandle, SessionId, StartAt};
 
 /// Slow enough that what was said an hour ago is said again.
@@ -277,13 +277,9 @@ fn topics(state: &State) -> String {
     format!("{:?}", super::script::TOPICS.map(|topic| state.topics().members(topic)))
 }
 
-proptest! {
-    #![proptest_config(Config { cases: 150, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() })]
-
-    #[test]
-    fn a_machine_started_from_what_retention_leaves_has_the_same_state(scenario in scenarios()) {
-        run(&scenario, Trim::AsRetention)?;
-    }
+#[test]
+fn a_machine_started_from_what_retention_leaves_has_the_same_state() {
+    holds(&scenarios(), |scenario| run(&scenario, Trim::AsRetention).map(drop));
 }
 
 #[test]
