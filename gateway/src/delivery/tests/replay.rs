@@ -251,7 +251,7 @@ impl Replay {
             client.receive(item).map_err(TestCaseError::fail)?;
         }
         // Some stay for a while, and let nothing go that they have not read.
-        if self.next_session % 3 != 0 {
+        if !self.next_session.is_multiple_of(3) {
             prop_assert!(registry.detach(&key, session));
         }
         Ok(())

@@ -299,8 +299,8 @@ impl<S: Subject> Comparison<S> {
             finals
         };
         let expected = by_number(expected);
-        prop_assert_eq!(by_number(effects.finals), expected.clone());
-        prop_assert_eq!(by_number(elsewhere.finals), expected, "sessions decide nothing");
+        prop_assert_eq!(&by_number(effects.finals), &expected);
+        prop_assert_eq!(&by_number(elsewhere.finals), &expected, "sessions decide nothing");
         Ok(())
     }
 
