@@ -6,10 +6,11 @@
 use bytes::Bytes;
 
 use super::idempotency::First;
+use super::outcomes::Times;
 use super::state::{State, seconds};
-use super::topics::{Joined, Members};
+use super::topics::Members;
 use crate::domain::{IdempotencyKey, NotificationId, RemovalReason};
-use crate::log::entry::{Entry, Floor, Membership, Names, Publish, Recipients, Settings, Withdraw};
+use crate::log::entry::{Entry, Floor, Holding, Membership, Names, Publish, Recipients, Settings, Withdraw};
 use crate::registry::{Arrival, Bounds, Delivered, Floors, OverflowPolicy, Scratch};
 
 /// How long a notification with a time to live of 0 may wait for the acks of the sessions that got it, in seconds.
@@ -21,6 +22,8 @@ pub struct StateMachine {
     /// The first entry this machine applied; what stands before it was never seen.
     first: Option<u64>,
     settings: Option<(u64, Settings)>,
+    /// The last entry whose effect may have depended on what held before it.
+    last_decided: u64,
     scratch: Scratch,
 }
 
@@ -91,13 +94,8 @@ impl StateMachine {
             Entry::Subscribe(membership) => self.subscribe(state, number, membership),
             Entry::Unsubscribe(membership) => Self::unsubscribe(state, number, membership),
             Entry::ForgetUser { user } => self.forget_user(state, number, user),
-            Entry::Settings(settings) => {
-                if let Some((before, _)) = self.settings.replace((number, settings.clone())) {
-                    state.horizon().depends(before, number - 1);
-                }
-                state.set_settings(number, settings.clone());
-                Effect::None
-            }
+            Entry::Settings(settings) => self.set_settings(state, number, settings),
+            Entry::Holding(holding) => self.hold(state, number, holding),
             Entry::GiveUp { through } => {
                 state.registry.give_up(*through, &mut self.scratch);
                 Effect::None
@@ -105,6 +103,9 @@ impl StateMachine {
             Entry::Floor(floor) => self.floor(state, *floor),
             Entry::Tick => Effect::None,
         };
+        if !matches!(entry, Entry::Settings(_) | Entry::Holding(_) | Entry::Floor(_) | Entry::Tick) {
+            self.last_decided = number;
+        }
         self.settle(state, log_time_s);
         state.horizon().note(number, log_time_s, matters_until_s);
         effect
@@ -178,7 +179,8 @@ impl StateMachine {
                 (delivered, rejected, members.len(), Some(members))
             }
         };
-        state.outcomes().publish((number, publish.id), count, &delivered.rejected, members, log_time_s);
+        let times = Times { log_time_s, expires_at_s, retention_s: settings.outcome_retention_seconds };
+        state.outcomes().publish((number, publish.id), count, &delivered.rejected, members, times);
         let receipt =
             Receipt { rejected, ..Receipt::new(publish.id, number, delivered.accepted, delivered.online) };
         self.remember_key(state, publish, &receipt, log_time_s);
@@ -218,8 +220,29 @@ impl StateMachine {
         let Some((_, settings)) = &self.settings else { return Effect::None };
         let mut topics = state.topics();
         for user in membership.users.iter() {
-            if let Joined::Already(since) = topics.join(membership.topic(), user, number, settings) {
-                state.horizon().depends(since, number - 1);
+            topics.join(membership.topic(), user, number, settings);
+        }
+        Effect::None
+    }
+
+    fn set_settings(&mut self, state: &State, number: u64, settings: &Settings) -> Effect {
+        if let Some((before, _)) = self.settings.replace((number, settings.clone())) {
+            state.horizon().depends(before, self.last_decided);
+        }
+        state.set_settings(number, settings.clone());
+        Effect::None
+    }
+
+    /// What was said before is said again: whatever came in between rested on what said it then.
+    fn hold(&mut self, state: &State, number: u64, holding: &Holding) -> Effect {
+        self.set_settings(state, number, &holding.settings);
+        let mut topics = state.topics();
+        let mut horizon = state.horizon();
+        for membership in &holding.memberships {
+            for user in membership.users.iter() {
+                if let Some(since) = topics.hold(membership.topic(), user, number) {
+                    horizon.depends(since, self.last_decided);
+                }
             }
         }
         Effect::None
@@ -286,7 +309,7 @@ impl Settings {
 fn repeated(state: &State, number: u64, log_time_s: u32, key: &IdempotencyKey) -> Option<Effect> {
     let mut idempotency = state.idempotency();
     idempotency.tidy(log_time_s);
-    let first = *idempotency.first(&key.key)?;
+    let first = *idempotency.first(&key.key, log_time_s)?;
     state.horizon().depends(first.number, number);
     Some(if first.body == key.body { Effect::Repeated(first) } else { Effect::KeyReused })
 }

@@ -3,7 +3,7 @@
 //! Dropping a prefix must not change what the rest means. Two things hold it back. A notification *matters* until it has
 //! expired and nobody may ask for its outcome or repeat its request any more. And the fate of one entry may *depend* on an
 //! earlier one: who was evicted or refused because of what was there, a repeated request on the first, a topic's
-//! notification on the memberships of before. Where the later one still matters, the earlier one has to stay.
+//! notification on the memberships of before. Where the later one stays, the earlier one has to stay.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ const MAX_DEPENDENCIES: usize = 1_024;
 #[derive(Debug, Default)]
 pub struct Horizon {
     checkpoints: VecDeque<Checkpoint>,
-    /// In order, not overlapping: where the first number is gone, the second one must not matter any more.
+    /// In order, not overlapping: where the first number is gone, the second one must be gone too.
     dependencies: Vec<(u64, u64)>,
 }
 
@@ -72,14 +72,16 @@ impl Horizon {
         }
     }
 
-    /// The last number that may be dropped: nothing up to it matters, and nothing that matters depends on it.
+    /// The last number, at most `limit`, that may be dropped: nothing up to it matters, and nothing behind it depends on it.
+    ///
+    /// Not even what does not matter any more may have lost what it depended on: a notification that is refused because of
+    /// an earlier one would be kept where that one is not known, and push out others that do matter.
     #[must_use]
-    pub fn droppable(&self, log_time_s: u32) -> u64 {
+    pub fn droppable(&self, log_time_s: u32, limit: u64) -> u64 {
         let past = self.checkpoints.iter().take_while(|stretch| stretch.matters_until_s <= log_time_s);
-        let unneeded = past.last().map_or(0, |stretch| stretch.last);
-        let mut through = unneeded;
+        let mut through = past.last().map_or(0, |stretch| stretch.last).min(limit);
         for (earlier, later) in self.dependencies.iter().rev() {
-            if *earlier <= through && *later > unneeded {
+            if *earlier <= through && *later > through {
                 through = earlier.saturating_sub(1);
             }
         }
@@ -121,9 +123,9 @@ mod tests {
         horizon.note(2, 10, 50);
         horizon.note(3, 70, 90);
         horizon.note(4, 200, 300);
-        assert_eq!(horizon.droppable(99), 0, "the first stretch still matters");
-        assert_eq!(horizon.droppable(100), 3);
-        assert_eq!(horizon.droppable(300), 4);
+        assert_eq!(horizon.droppable(99, u64::MAX), 0, "the first stretch still matters");
+        assert_eq!(horizon.droppable(100, u64::MAX), 3);
+        assert_eq!(horizon.droppable(300, u64::MAX), 4);
     }
 
     #[test]
@@ -137,12 +139,13 @@ mod tests {
             );
         }
         horizon.depends(3, 7);
-        assert_eq!(horizon.droppable(550), 2, "7 matters and depends on 3");
-        assert_eq!(horizon.droppable(750), 7, "7 does not matter any more");
+        assert_eq!(horizon.droppable(550, u64::MAX), 2, "7 matters and depends on 3");
+        assert_eq!(horizon.droppable(750, u64::MAX), 7, "7 does not matter any more");
+        assert_eq!(horizon.droppable(750, 5), 2, "5 stays, and may have depended on 3 as well");
         horizon.depends(2, 3);
-        assert_eq!(horizon.droppable(550), 1, "a chain holds as a whole");
+        assert_eq!(horizon.droppable(550, u64::MAX), 1, "a chain holds as a whole");
         horizon.dropped(7);
-        assert_eq!(horizon.droppable(950), 9);
+        assert_eq!(horizon.droppable(950, u64::MAX), 9);
     }
 
     #[test]

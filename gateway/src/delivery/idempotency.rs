@@ -11,9 +11,9 @@ use crate::log::entry::Settings;
 /// The keys that are remembered.
 #[derive(Default)]
 pub struct Idempotency {
-    known: HashMap<Fingerprint, First>,
-    /// In the order of the log.
-    order: VecDeque<(Fingerprint, u32)>,
+    known: HashMap<Fingerprint, (First, u32)>,
+    /// In the order of the log: the key, and the number of the request that was the first with it then.
+    order: VecDeque<(Fingerprint, u64)>,
 }
 
 /// The first request with a key.
@@ -32,32 +32,38 @@ pub struct First {
 }
 
 impl Idempotency {
-    /// The first request with this key, if one is remembered.
+    /// The first request with this key whose window has not passed.
     #[must_use]
-    pub fn first(&self, key: &Fingerprint) -> Option<&First> {
-        self.known.get(key)
+    pub fn first(&self, key: &Fingerprint, log_time_s: u32) -> Option<&First> {
+        self.known.get(key).filter(|(_, until_s)| log_time_s < *until_s).map(|(first, _)| first)
     }
 
     pub(super) fn remember(&mut self, key: Fingerprint, first: First, settings: &Settings, log_time_s: u32) {
         let until_s = log_time_s.saturating_add(settings.idempotency_window_seconds);
-        self.known.insert(key, first);
-        self.order.push_back((key, until_s));
+        self.order.push_back((key, first.number));
+        self.known.insert(key, (first, until_s));
         while self.order.len() > settings.idempotency_max_keys as usize {
             self.forget_oldest();
         }
     }
 
-    /// Forgets keys whose window has passed.
+    /// Forgets keys whose window has passed, as far as none in front of them has a longer one.
     pub(super) fn tidy(&mut self, log_time_s: u32) {
-        while self.order.front().is_some_and(|(_, until_s)| *until_s <= log_time_s) {
+        while let Some((key, number)) = self.order.front()
+            && self.since(key, *number).is_none_or(|(_, until_s)| *until_s <= log_time_s)
+        {
             self.forget_oldest();
         }
     }
 
     /// What two nodes share that applied the same log.
     pub(super) fn describe(&self, out: &mut Vec<u8>, log_time_s: u32) {
-        for (key, until_s) in self.order.iter().filter(|(_, until_s)| *until_s > log_time_s) {
-            let first = &self.known[key];
+        for (key, number) in &self.order {
+            let Some((first, until_s)) =
+                self.since(key, *number).filter(|(_, until_s)| *until_s > log_time_s)
+            else {
+                continue;
+            };
             out.extend(key.0);
             out.extend(until_s.to_le_bytes());
             out.extend(first.body.0);
@@ -67,8 +73,15 @@ impl Idempotency {
         }
     }
 
+    /// What is known of a key, unless another request with it came since this one.
+    fn since(&self, key: &Fingerprint, number: u64) -> Option<&(First, u32)> {
+        self.known.get(key).filter(|(first, _)| first.number == number)
+    }
+
     fn forget_oldest(&mut self) {
-        if let Some((key, _)) = self.order.pop_front() {
+        if let Some((key, number)) = self.order.pop_front()
+            && self.since(&key, number).is_some()
+        {
             self.known.remove(&key);
         }
     }

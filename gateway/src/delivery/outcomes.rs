@@ -40,10 +40,23 @@ struct Record {
     recipients_until: u64,
     states: SmallVec<[u8; 16]>,
     pending: u32,
+    /// When it is due. However late the log notices, it has expired then.
+    expires_at_s: u32,
+    /// How long it is remembered once it is final, as the settings said when it came: later ones change nothing, or what was
+    /// dropped from the log might matter again.
+    retention_s: u32,
     /// When the last state became final, in seconds of log time.
     final_at_s: u32,
     /// The topic's subscribers when it came; the names of others stand in their entry.
     members: Option<Members>,
+}
+
+/// When a notification came, when it is due, and how long its outcome is remembered; in seconds of log time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) log_time_s: u32,
+    pub(super) expires_at_s: u32,
+    pub(super) retention_s: u32,
 }
 
 /// What a sender may know of one notification.
@@ -76,7 +89,7 @@ impl Outcomes {
         count: usize,
         rejected: &[u32],
         members: Option<Members>,
-        log_time_s: u32,
+        times: Times,
     ) {
         let mut states: SmallVec<[u8; 16]> = SmallVec::from_elem(Outcome::Pending as u8, count);
         for index in rejected {
@@ -88,7 +101,9 @@ impl Outcomes {
             recipients_until: self.recipients,
             pending: u32::try_from(count - rejected.len()).expect("recipients fit an entry"),
             states,
-            final_at_s: log_time_s,
+            expires_at_s: times.expires_at_s,
+            retention_s: times.retention_s,
+            final_at_s: times.log_time_s,
             members,
         };
         if self.records.is_empty() {
@@ -114,7 +129,7 @@ impl Outcomes {
         if record.pending > 0 {
             return;
         }
-        record.final_at_s = log_time_s;
+        record.final_at_s = log_time_s.min(record.expires_at_s);
         if !self.watchers.is_empty() {
             for watcher in self.watchers.remove(&one.number).unwrap_or_default() {
                 // Whoever watched may have gone.
@@ -223,7 +238,7 @@ impl Outcomes {
 
     fn is_remembered(&self, record: &Record, settings: &Settings, log_time_s: u32) -> bool {
         let came_since = self.recipients - record.recipients_until;
-        let forget_at_s = record.final_at_s.saturating_add(settings.outcome_retention_seconds);
+        let forget_at_s = record.final_at_s.saturating_add(record.retention_s);
         came_since < u64::from(settings.outcome_max_recipients)
             && (record.pending > 0 || log_time_s < forget_at_s)
     }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::state::{State, seconds};
 use super::{Committer, Shared};
-use crate::log::entry::{self, Floor, ack_bytes};
-use crate::log::{AppendError, Durability, LogState, MAX_ENTRY_BYTES, NewEntry};
+use crate::log::entry::{self, Floor};
+use crate::log::{AppendError, Durability, LogState, NewEntry};
 
 /// The log is trimmed by at least so many entries at once, unless it is short of room.
 const MIN_TRIMMED_ENTRIES: u64 = 1_024;
@@ -110,7 +110,7 @@ impl Keeper {
         let _unchanged = self.shared.membership_changes.write().await;
         let number = self.append(entry::encode_tick()).await?;
         self.shared.applied.reached(number).await;
-        for payload in renewals(&self.shared.state, head_then) {
+        for payload in renewals(&self.shared.state) {
             self.append(payload).await?;
         }
         self.refreshed = Some((log_time_s, self.shared.applied.get()));
@@ -124,37 +124,15 @@ impl Keeper {
 
 /// The last number that a restart can do without.
 pub(super) fn droppable(state: &State) -> u64 {
-    let log_time_s = seconds(state.log_time_ms());
-    let mut through = state.horizon().droppable(log_time_s);
     let holding = [state.settings().map(|(number, _)| number), state.topics().oldest()];
-    for number in holding.into_iter().flatten() {
-        through = through.min(number - 1);
-    }
-    through
+    let limit = holding.into_iter().flatten().min().map_or(u64::MAX, |number| number - 1);
+    state.horizon().droppable(seconds(state.log_time_ms()), limit)
 }
 
-/// What to append so that what still holds rests on nothing up to `head_then` any more.
-pub(super) fn renewals(state: &State, head_then: u64) -> Vec<Bytes> {
-    let mut renewals = Vec::new();
-    if let Some((number, settings)) = state.settings()
-        && number <= head_then
-    {
-        renewals.push(entry::encode_settings(&settings));
-    }
-    for (topic, users) in state.topics().resting_on(head_then) {
-        // An ack takes more than a name: what fits as acks fits as names.
-        let mut users: &[Arc<str>] = &users;
-        while !users.is_empty() {
-            let mut bytes = 2 * ack_bytes(&topic);
-            let fitting = users.iter().take_while(|user| {
-                bytes += ack_bytes(user);
-                bytes < MAX_ENTRY_BYTES
-            });
-            let (part, rest) = users.split_at(fitting.count());
-            let names = part.iter().map(|user| &**user);
-            renewals.push(entry::encode_subscribe(&topic, names).expect("as many as fit"));
-            users = rest;
-        }
-    }
-    renewals
+/// What to append so that what still holds rests on nothing before it.
+pub(super) fn renewals(state: &State) -> Vec<Bytes> {
+    let Some((_, settings)) = state.settings() else { return Vec::new() };
+    let memberships = state.topics().memberships();
+    let memberships = memberships.iter().map(|(topic, user)| (&**topic, &**user));
+    entry::encode_holding(&settings, memberships)
 }

@@ -8,6 +8,7 @@ mod machine_faults;
 mod machine_model;
 mod machine_property;
 mod replay;
+mod replay_rules;
 mod script;
 
 use bytes::Bytes;

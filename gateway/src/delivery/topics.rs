@@ -33,8 +33,8 @@ struct Subscription {
 pub enum Joined {
     /// The user is subscribed from now on.
     New,
-    /// The user was subscribed already, since this entry.
-    Already(u64),
+    /// The user was subscribed already.
+    Already,
     /// The topic has as many subscribers as it may.
     TopicFull,
     /// The user has as many topics as one may.
@@ -43,11 +43,8 @@ pub enum Joined {
 
 impl Topics {
     pub(super) fn join(&mut self, topic: &str, user: &str, number: u64, settings: &Settings) -> Joined {
-        if let Some(known) = self.by_user.get_mut(user).and_then(|topics| find(topics, topic)) {
-            let since = std::mem::replace(&mut known.number, number);
-            self.forget_number(since);
-            *self.by_number.entry(number).or_default() += 1;
-            return Joined::Already(since);
+        if self.is_member(topic, user) {
+            return Joined::Already;
         }
         let subscribers = self.topics.get(topic).map_or(0, |members| members.len());
         if subscribers >= settings.topic_max_subscribers as usize {
@@ -56,13 +53,29 @@ impl Topics {
         if self.by_user.get(user).is_some_and(|topics| topics.len() >= settings.user_max_topics as usize) {
             return Joined::UserFull;
         }
+        self.add(topic, user, number);
+        Joined::New
+    }
+
+    /// A membership that holds rests on this entry from now on; returns the one it had rested on, if it was known.
+    pub(super) fn hold(&mut self, topic: &str, user: &str, number: u64) -> Option<u64> {
+        let Some(known) = self.by_user.get_mut(user).and_then(|topics| find(topics, topic)) else {
+            self.add(topic, user, number);
+            return None;
+        };
+        let since = std::mem::replace(&mut known.number, number);
+        self.forget_number(since);
+        *self.by_number.entry(number).or_default() += 1;
+        Some(since)
+    }
+
+    fn add(&mut self, topic: &str, user: &str, number: u64) {
         let topic =
             self.topics.get_key_value(topic).map_or_else(|| topic.into(), |(name, _)| Arc::clone(name));
         let user = self.by_user.get_key_value(user).map_or_else(|| user.into(), |(name, _)| Arc::clone(name));
         Arc::make_mut(self.topics.entry(Arc::clone(&topic)).or_default()).insert(Arc::clone(&user));
         self.by_user.entry(user).or_default().push(Subscription { topic, number });
         *self.by_number.entry(number).or_default() += 1;
-        Joined::New
     }
 
     /// Ends a membership; returns the entry it had held since.
@@ -120,14 +133,13 @@ impl Topics {
         self.by_number.keys().next().copied()
     }
 
-    /// Memberships that rest on entries up to `number`, by topic.
-    pub(super) fn resting_on(&self, number: u64) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
-        let mut memberships: BTreeMap<Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
-        for (user, topics) in &self.by_user {
-            for known in topics.iter().filter(|known| known.number <= number) {
-                memberships.entry(Arc::clone(&known.topic)).or_default().push(Arc::clone(user));
-            }
-        }
+    /// Every topic with each of its subscribers, by topic.
+    pub(super) fn memberships(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let topics = self.topics.iter();
+        let mut memberships: Vec<_> = topics
+            .flat_map(|(topic, members)| members.iter().map(|user| (Arc::clone(topic), Arc::clone(user))))
+            .collect();
+        memberships.sort_unstable();
         memberships
     }
 

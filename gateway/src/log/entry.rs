@@ -4,6 +4,7 @@
 //! frame body stay slices of the entry. A format version or kind that this build does not know is an error of its own, so
 //! that a node stops rather than skip what it does not understand.
 
+mod holding;
 mod names;
 mod publish;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MAX_ENTRY_BYTES;
 
+pub use holding::{Holding, encode_holding};
 pub use names::Names;
 pub use publish::{Publish, Recipients, encode_publish};
 
@@ -28,6 +30,7 @@ const KIND_SUBSCRIBE: u8 = 7;
 const KIND_UNSUBSCRIBE: u8 = 8;
 const KIND_FORGET_USER: u8 = 9;
 const KIND_FLOOR: u8 = 10;
+const KIND_HOLDING: u8 = 11;
 
 /// A decoded entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub enum Entry {
     },
     /// What must stay known of a part of the log that is about to be dropped.
     Floor(Floor),
+    /// What still holds, said again.
+    Holding(Holding),
 }
 
 /// One user's ack.
@@ -298,6 +303,7 @@ pub fn decode(payload: &Bytes) -> Result<Entry, DecodeError> {
         KIND_UNSUBSCRIBE => Entry::Unsubscribe(decode_membership(rest)?),
         KIND_FORGET_USER => Entry::ForgetUser { user: names::take_name(rest)? },
         KIND_FLOOR => Entry::Floor(Floor { through: take_u64(rest)?, loss: take_u64(rest)? }),
+        KIND_HOLDING => Entry::Holding(holding::decode_holding(rest)?),
         kind => return Err(DecodeError::UnknownKind(kind)),
     };
     if rest.is_empty() { Ok(entry) } else { Err(DecodeError::Damaged("longer than its kind allows")) }
@@ -327,6 +333,10 @@ fn decode_membership(rest: &mut Bytes) -> Result<Membership, DecodeError> {
 
 fn take_u64(rest: &mut Bytes) -> Result<u64, DecodeError> {
     rest.try_get_u64_le().map_err(|_| TOO_SHORT)
+}
+
+fn take_u32(rest: &mut Bytes) -> Result<u32, DecodeError> {
+    rest.try_get_u32_le().map_err(|_| TOO_SHORT)
 }
 
 fn take_u8(rest: &mut Bytes) -> Result<u8, DecodeError> {

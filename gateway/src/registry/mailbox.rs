@@ -247,6 +247,17 @@ impl Mailbox {
         floors
     }
 
+    /// What was missing in front of all that came here.
+    pub fn raise_floors(&mut self, floors: &Floors) {
+        let until = floors.until();
+        if self.origin != 0 && until >= self.origin {
+            return;
+        }
+        self.slots.raise_front(floors);
+        self.floor = self.floor.max(until);
+        self.last = self.last.max(until);
+    }
+
     /// The last number that was lost to overflow, among those in front of what is held.
     #[must_use]
     pub fn loss_in_front(&self) -> u64 {

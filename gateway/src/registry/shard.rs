@@ -217,6 +217,9 @@ impl Shard {
     /// A part of the log is dropped; what was missing in it stays known.
     pub(super) fn raise_floors(&mut self, floors: &Floors) {
         self.forgotten.raise(floors);
+        for user in &mut self.users {
+            user.mailbox.raise_floors(floors);
+        }
     }
 
     /// The last number that was lost to overflow, among those up to `through`.

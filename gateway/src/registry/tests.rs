@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod mailbox_faults;
 mod mailbox_property;
 pub(crate) mod model;
+pub(crate) mod property;
 mod registry_rules;
 mod registry_stress;
 

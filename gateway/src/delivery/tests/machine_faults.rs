@@ -1,10 +1,11 @@
 //! The property of the state machine meets machines with a fault built in, one at a time: a property that does not find those
 //! would prove nothing.
 
-use super::machine_property::{Subject, compare, fixed_runner, scenarios};
+use super::machine_property::{Subject, compare, scenarios};
 use crate::delivery::{Effect, State, StateMachine};
 use crate::log::entry::Entry;
 use crate::registry::Scratch;
+use crate::registry::tests::property::fixed_runner;
 
 /// What a faulty machine does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +31,12 @@ impl Subject for Faulty {
         let mut wrong = entry.clone();
         let mut timestamp_ms = timestamp_ms;
         match (self.fault, &mut wrong) {
-            (Fault::LostAckEntry, Entry::Acks(_)) if number % 3 == 0 => wrong = Entry::Tick,
+            (Fault::LostAckEntry, Entry::Acks(_)) if number.is_multiple_of(3) => wrong = Entry::Tick,
             (Fault::SkippedEntry, Entry::Publish(_) | Entry::Acks(_) | Entry::Settings(_)) => {}
-            (Fault::SkippedEntry, _) if number % 5 == 0 => return Effect::None,
-            (Fault::ChangedPublish, Entry::Publish(publish)) if number % 7 == 0 => publish.body.clear(),
+            (Fault::SkippedEntry, _) if number.is_multiple_of(5) => return Effect::None,
+            (Fault::ChangedPublish, Entry::Publish(publish)) if number.is_multiple_of(7) => {
+                publish.body.clear();
+            }
             (Fault::ClockOfItsOwn, _) => timestamp_ms += 1,
             (Fault::LateExpiry, _) if timestamp_ms > state.log_time_ms() => {
                 // As if the entry had been stamped, but nothing had been due before it.
@@ -46,12 +49,14 @@ impl Subject for Faulty {
                     ack.until = ack.until.saturating_sub(1);
                 }
             }
-            (Fault::ForgottenKeys, Entry::Publish(publish)) if number % 4 == 0 => publish.idempotency = None,
+            (Fault::ForgottenKeys, Entry::Publish(publish)) if number.is_multiple_of(4) => {
+                publish.idempotency = None;
+            }
             _ => {}
         }
         let effect = self.machine.apply(state, number, timestamp_ms, &wrong);
         if self.fault == Fault::UncountedEviction
-            && number % 16 == 0
+            && number.is_multiple_of(16)
             && let Some(oldest) = state.registry.oldest_held()
         {
             // The oldest is evicted, and nobody books it.

@@ -80,6 +80,14 @@ impl MachineModel {
                 self.settings = Some(settings.clone());
                 Told::Nothing
             }
+            Entry::Holding(holding) => {
+                self.settings = Some(holding.settings.clone());
+                for membership in &holding.memberships {
+                    let members = self.topics.entry(membership.topic().to_owned()).or_default();
+                    members.extend(membership.users.iter().map(str::to_owned));
+                }
+                Told::Nothing
+            }
             _ if self.settings.is_none() => Told::Nothing,
             Entry::Acks(acks) => {
                 let bounds = self.bounds();

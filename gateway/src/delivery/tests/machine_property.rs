@@ -5,19 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use proptest::test_runner::TestCaseError;
 
 use super::machine_model::{MachineModel, Outcome, Told};
 use super::script::{
-    KEYS, Operation, Pace, TOPICS, USERS, Writer, decode, key_of, settings, timed_operations,
+    KEYS, Operation, Pace, TOPICS, USERS, Writer, decode, key_of, settings, timed_operation,
 };
 use crate::delivery::{Effect, NoReport, State, StateMachine};
 use crate::log::entry::{Entry, Settings};
 use crate::registry::tests::client::Client;
+use crate::registry::tests::model::{Entry as Came, Fate};
+use crate::registry::tests::property::{fixed_runner, holds};
 use crate::registry::{Cursor, PullLimits, SessionHandle, SessionId, StartAt, UserKey};
 
 const SESSIONS: usize = 6;
-const PACE: Pace = Pace { lasting_s: 40, step_ms: 3_000, leap_ms: 60_000, back_ms: 5_000 };
+const PACE: Pace = Pace { lasting_s: 90, step_ms: 2_000, leap_ms: 60_000, back_ms: 5_000 };
 const UNLIMITED: PullLimits = PullLimits { frames: usize::MAX, bytes: u64::MAX };
 /// When the first entry is stamped.
 const BEGIN_MS: u64 = 1_000_000;
@@ -76,19 +78,8 @@ pub(super) fn scenarios() -> impl Strategy<Value = Scenario> {
             .prop_map(|(session, limits, received)| Action::Pull { session, limits, received }),
         1 => (0..SESSIONS).prop_map(|session| Action::Detach { session }),
     ];
-    let actions = timed_operations(PACE, 1..160).prop_flat_map(move |operations| {
-        let of_sessions = proptest::collection::vec(of_a_session.clone(), operations.len() / 2);
-        (Just(operations), of_sessions).prop_map(|(operations, of_sessions)| {
-            let mut of_sessions = of_sessions.into_iter();
-            let mut actions = Vec::new();
-            for (index, (later_ms, operation)) in operations.into_iter().enumerate() {
-                actions.push(Action::Entry(later_ms, operation));
-                actions.extend(of_sessions.next().filter(|_| index % 2 == 0));
-            }
-            actions.extend(of_sessions);
-            actions
-        })
-    });
+    let entry = timed_operation(PACE).prop_map(|(later_ms, operation)| Action::Entry(later_ms, operation));
+    let actions = proptest::collection::vec(prop_oneof![2 => entry, 1 => of_a_session], 1..240);
     (settings(PACE.lasting_s), actions).prop_map(|(settings, actions)| Scenario { settings, actions })
 }
 
@@ -144,7 +135,7 @@ pub(super) fn compare(subject: impl Subject, scenario: &Scenario) -> Result<Mach
         let Some(Session { user, client, .. }) = &comparison.sessions[session] else { continue };
         let Some(user) = comparison.model.users.get(*user) else { continue };
         prop_assert!(client.position >= user.mailbox.last(), "a full pull reaches the end");
-        let came = user.mailbox.came().iter().map(crate::registry::tests::model::Entry::number);
+        let came = user.mailbox.came().iter().map(Came::number);
         client.accounts_for(came).map_err(TestCaseError::fail)?;
     }
     Ok(comparison.model)
@@ -185,13 +176,7 @@ impl<S: Subject> Comparison<S> {
             }
             StartAt::Start => {
                 let mut came = mailbox.into_iter().flat_map(|mailbox| mailbox.came());
-                let held = came.find(|one| {
-                    matches!(
-                        one.fate,
-                        crate::registry::tests::model::Fate::Pending
-                            | crate::registry::tests::model::Fate::Acked
-                    )
-                });
+                let held = came.find(|one| matches!(one.fate, Fate::Pending | Fate::Acked));
                 prop_assert!(held.is_none_or(|held| number < held.number()), "{:?} at {}", held, number);
             }
         }
@@ -250,7 +235,7 @@ impl<S: Subject> Comparison<S> {
         }
         for key in 0..KEYS {
             if let Some(number) = model.remembered(&key_of(key)) {
-                let first = state.idempotency().first(&key_of(key)).map(|first| first.number);
+                let first = state.idempotency().first(&key_of(key), model.now_s()).map(|first| first.number);
                 prop_assert_eq!(first, Some(number));
             }
         }
@@ -336,19 +321,9 @@ fn told(effect: &Effect) -> Told {
     }
 }
 
-proptest! {
-    #![proptest_config(Config { cases: 150, failure_persistence: None, ..Config::default() })]
-
-    #[test]
-    fn the_state_machine_does_what_its_model_says(scenario in scenarios()) {
-        compare(StateMachine::new(), &scenario)?;
-    }
-}
-
-/// Always the same cases, so that a fault is found in each run or in none.
-pub(super) fn fixed_runner(cases: u32) -> TestRunner {
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+#[test]
+fn the_state_machine_does_what_its_model_says() {
+    holds(&scenarios(), |scenario| compare(StateMachine::new(), &scenario).map(drop));
 }
 
 #[test]

@@ -8,20 +8,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError};
+use proptest::test_runner::TestCaseError;
 
 use super::machine_model::MachineModel;
-use super::machine_property::fixed_runner;
-use super::script::{Operation, Pace, USERS, Writer, decode, settings, timed_operations};
+use super::script::{Operation, Pace, USERS, Writer, decode, settings, timed_operation};
 use crate::delivery::retention::{REFRESH_SECONDS, droppable, renewals};
 use crate::delivery::state::seconds;
 use crate::delivery::{Effect, Receipt, State, StateMachine};
-use crate::log::entry::{self, Entry, Floor, Settings};
+use crate::log::entry::{self, Entry, Floor, Recipients, Settings};
 use crate::registry::tests::client::Client;
+use crate::registry::tests::property::{fixed_runner, holds};
 use crate::registry::{PullLimits, SessionHandle, SessionId, StartAt};
 
 /// Slow enough that what was said an hour ago is said again.
-const PACE: Pace = Pace { lasting_s: 3_000, step_ms: 90_000, leap_ms: 3_600_000, back_ms: 0 };
+const PACE: Pace = Pace { lasting_s: 2_500, step_ms: 150_000, leap_ms: 7_200_000, back_ms: 0 };
 const BEGIN_MS: u64 = 1_000_000;
 
 /// How the survivor's log is trimmed.
@@ -65,24 +65,15 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         1 => Just(Action::Restart),
         2 => (0..USERS.len(), 1..5_usize).prop_map(|(user, frames)| Action::Visit { user, frames }),
     ];
-    let actions = timed_operations(PACE, 20..160).prop_flat_map(move |operations| {
-        let others = proptest::collection::vec(other.clone(), operations.len() / 2);
-        (Just(operations), others).prop_map(|(operations, others)| {
-            let mut others = others.into_iter();
-            let mut actions = Vec::new();
-            for (index, (later_ms, operation)) in operations.into_iter().enumerate() {
-                actions.push(Action::Entry(later_ms, operation));
-                actions.extend(others.next().filter(|_| index % 2 == 0));
-            }
-            actions
-        })
-    });
+    let entry = timed_operation(PACE).prop_map(|(later_ms, operation)| Action::Entry(later_ms, operation));
+    let actions = proptest::collection::vec(prop_oneof![3 => entry, 1 => other], 20..240);
     (settings(PACE.lasting_s), actions).prop_map(|(settings, actions)| Scenario { settings, actions })
 }
 
+/// A machine and what it made.
 #[derive(Default)]
-struct Instance {
-    state: State,
+pub(super) struct Instance {
+    pub(super) state: State,
     machine: StateMachine,
 }
 
@@ -142,7 +133,7 @@ fn run(scenario: &Scenario, trim: Trim) -> Result<u64, TestCaseError> {
 }
 
 impl Instance {
-    fn apply(&mut self, number: u64, (timestamp_ms, entry): &(u64, Entry)) -> Effect {
+    pub(super) fn apply(&mut self, number: u64, (timestamp_ms, entry): &(u64, Entry)) -> Effect {
         self.machine.apply(&self.state, number, *timestamp_ms, entry)
     }
 }
@@ -155,7 +146,10 @@ impl Replay {
         self.model.apply(number, *timestamp_ms, entry, &BTreeSet::new());
         let reference = self.reference.apply(number, &self.log[self.log.len() - 1]);
         let survivor = self.survivor.apply(number, &self.log[self.log.len() - 1]);
-        prop_assert_eq!(without_sessions(survivor), without_sessions(reference), "entry {}", number);
+        // Who is connected is another matter on each node.
+        if !matches!(entry, Entry::Publish(publish) if publish.recipients == Recipients::Everybody) {
+            prop_assert_eq!(without_sessions(survivor), without_sessions(reference), "entry {}", number);
+        }
         self.compare("applied")?;
         Ok(number)
     }
@@ -216,7 +210,7 @@ impl Replay {
         }
         self.append(&entry::encode_tick())?;
         if self.trim != Trim::WithoutRenewal {
-            for payload in renewals(&self.survivor.state, head_then) {
+            for payload in renewals(&self.survivor.state) {
                 self.append(&payload)?;
             }
         }
@@ -257,7 +251,7 @@ impl Replay {
             client.receive(item).map_err(TestCaseError::fail)?;
         }
         // Some stay for a while, and let nothing go that they have not read.
-        if self.next_session % 3 != 0 {
+        if !self.next_session.is_multiple_of(3) {
             prop_assert!(registry.detach(&key, session));
         }
         Ok(())
@@ -283,13 +277,9 @@ fn topics(state: &State) -> String {
     format!("{:?}", super::script::TOPICS.map(|topic| state.topics().members(topic)))
 }
 
-proptest! {
-    #![proptest_config(Config { cases: 150, failure_persistence: None, ..Config::default() })]
-
-    #[test]
-    fn a_machine_started_from_what_retention_leaves_has_the_same_state(scenario in scenarios()) {
-        run(&scenario, Trim::AsRetention)?;
-    }
+#[test]
+fn a_machine_started_from_what_retention_leaves_has_the_same_state() {
+    holds(&scenarios(), |scenario| run(&scenario, Trim::AsRetention).map(drop));
 }
 
 #[test]

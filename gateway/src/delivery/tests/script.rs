@@ -55,8 +55,9 @@ pub(super) struct Draft {
     idempotency: Option<(u8, u8)>,
 }
 
+/// Whom it is for.
 #[derive(Debug, Clone, Copy)]
-enum To {
+pub(super) enum To {
     /// A bit for each.
     Users(u8),
     Topic(usize),
@@ -77,26 +78,23 @@ pub(super) struct Pace {
 }
 
 /// An operation, and how much later than the one before it the committer's clock says it is.
-pub(super) fn timed_operations(
-    pace: Pace,
-    operations: std::ops::Range<usize>,
-) -> impl Strategy<Value = Vec<(i64, Operation)>> {
+pub(super) fn timed_operation(pace: Pace) -> impl Strategy<Value = (i64, Operation)> + Clone {
     let later = prop_oneof![
-        10 => 0..=pace.step_ms,
+        20 => 0..=pace.step_ms,
         1 => 0..=pace.leap_ms,
         1 => -pace.back_ms..=0,
     ];
-    vec((later, operation(pace)), operations)
+    (later, operation(pace))
 }
 
-fn operation(pace: Pace) -> impl Strategy<Value = Operation> {
+fn operation(pace: Pace) -> impl Strategy<Value = Operation> + Clone {
     let permille = || prop_oneof![0..=1_000_u64, 900..=1_000_u64];
     let ack = (0..USERS.len(), permille(), permille());
     let users = || 1..(1_u8 << USERS.len());
     prop_oneof![
         40 => draft(pace.lasting_s).prop_map(Operation::Publish),
         8 => vec(ack, 1..4).prop_map(Operation::Acks),
-        5 => (0..8_usize).prop_map(|back| Operation::Withdraw { back }),
+        7 => (0..8_usize).prop_map(|back| Operation::Withdraw { back }),
         8 => (0..TOPICS.len(), users()).prop_map(|(topic, users)| Operation::Subscribe { topic, users }),
         3 => (0..TOPICS.len(), users()).prop_map(|(topic, users)| Operation::Unsubscribe { topic, users }),
         1 => (0..USERS.len()).prop_map(|user| Operation::Forget { user }),
@@ -106,7 +104,7 @@ fn operation(pace: Pace) -> impl Strategy<Value = Operation> {
     ]
 }
 
-fn draft(lasting_s: u32) -> impl Strategy<Value = Draft> {
+fn draft(lasting_s: u32) -> impl Strategy<Value = Draft> + Clone {
     let to = prop_oneof![
         8 => (1..(1_u8 << USERS.len())).prop_map(To::Users),
         6 => (0..USERS.len()).prop_map(|user| To::Users(1 << user)),
@@ -115,7 +113,7 @@ fn draft(lasting_s: u32) -> impl Strategy<Value = Draft> {
     ];
     let ttl_seconds = prop_oneof![1 => Just(0), 8 => 1..=lasting_s];
     let priority = prop::sample::select(&Priority::ALL[..]);
-    let collapse_key = prop::option::weighted(0.2, 0..3_u8);
+    let collapse_key = prop::option::weighted(0.3, 0..3_u8);
     let idempotency = prop::option::weighted(0.4, (0..KEYS, prop_oneof![4 => Just(0_u8), 1 => Just(1)]));
     (to, ttl_seconds, 0..40_usize, priority, collapse_key, idempotency).prop_map(
         |(to, ttl_seconds, bytes, priority, collapse_key, idempotency)| Draft {
@@ -129,7 +127,7 @@ fn draft(lasting_s: u32) -> impl Strategy<Value = Draft> {
     )
 }
 
-pub(super) fn settings(lasting_s: u32) -> impl Strategy<Value = Settings> {
+pub(super) fn settings(lasting_s: u32) -> impl Strategy<Value = Settings> + Clone {
     let mailbox = (1..12_u32, prop_oneof![20..200_u64, Just(1 << 20)], prop::bool::weighted(0.3), 0..4_u32);
     let windows = (0..=lasting_s, 0..5_u32, 0..=lasting_s, prop_oneof![1..20_u32, Just(1_000)]);
     let topics = (1..5_u32, 1..4_u32);
@@ -219,6 +217,55 @@ impl Draft {
                 .map(|(key, body)| IdempotencyKey { key: key_of(key), body: Fingerprint::of(&[&[body]]) }),
         };
         entry::encode_publish(&notification, &vec![b'x'; self.bytes]).unwrap()
+    }
+}
+
+/// A notification written by hand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Script {
+    pub(super) to: To,
+    pub(super) ttl_seconds: u32,
+    pub(super) key: Option<u8>,
+}
+
+impl Script {
+    pub(super) fn to(user: &str) -> Self {
+        let index = USERS.iter().position(|known| *known == user).unwrap();
+        Self { to: To::Users(1 << index), ttl_seconds: 100, key: None }
+    }
+
+    pub(super) fn to_topic(topic: &str) -> Self {
+        let index = TOPICS.iter().position(|known| *known == topic).unwrap();
+        Self { to: To::Topic(index), ttl_seconds: 100, key: None }
+    }
+
+    pub(super) fn encode(self, number: u64, timestamp_ms: u64) -> Bytes {
+        let draft = Draft {
+            to: self.to,
+            ttl_seconds: self.ttl_seconds,
+            bytes: 10,
+            priority: Priority::Normal,
+            collapse_key: None,
+            idempotency: self.key.map(|key| (key, 0)),
+        };
+        draft.encode(number, timestamp_ms)
+    }
+}
+
+/// Settings that let everything happen.
+pub(super) fn script_settings() -> Settings {
+    Settings {
+        mailbox_max_count: 100,
+        mailbox_max_bytes: 1 << 20,
+        reject_on_overflow: false,
+        history: 2,
+        max_ttl_seconds: 10_000,
+        idempotency_window_seconds: 100,
+        idempotency_max_keys: 100,
+        outcome_retention_seconds: 100,
+        outcome_max_recipients: 1_000,
+        topic_max_subscribers: 10,
+        user_max_topics: 10,
     }
 }
 

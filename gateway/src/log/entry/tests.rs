@@ -90,9 +90,8 @@ fn a_topic_and_everybody_read_back_as_written() {
     }
 }
 
-#[test]
-fn the_small_entries_read_back_as_written() {
-    let settings = Settings {
+fn settings() -> Settings {
+    Settings {
         mailbox_max_count: 5,
         mailbox_max_bytes: 1 << 40,
         reject_on_overflow: true,
@@ -104,8 +103,12 @@ fn the_small_entries_read_back_as_written() {
         outcome_max_recipients: 11,
         topic_max_subscribers: 12,
         user_max_topics: 13,
-    };
-    assert_eq!(decode(&encode_settings(&settings)), Ok(Entry::Settings(settings)));
+    }
+}
+
+#[test]
+fn the_small_entries_read_back_as_written() {
+    assert_eq!(decode(&encode_settings(&settings())), Ok(Entry::Settings(settings())));
     assert_eq!(decode(&encode_tick()), Ok(Entry::Tick));
     assert_eq!(decode(&encode_give_up(1 << 40)), Ok(Entry::GiveUp { through: 1 << 40 }));
     let floor = Floor { through: 1 << 40, loss: 3 };
@@ -125,6 +128,30 @@ fn memberships_and_withdrawals_read_back_as_written() {
     for recipients in [None, Some(membership.users)] {
         let payload = encode_withdraw(9, recipients.as_ref()).unwrap();
         assert_eq!(decode(&payload), Ok(Entry::Withdraw(Withdraw { number: 9, recipients })));
+    }
+}
+
+#[test]
+fn what_holds_reads_back_as_written_however_many_entries_it_takes() {
+    let users: Vec<String> = (0..5_000).map(|index| format!("{index:0200}")).collect();
+    for (count, expected) in [(0, 1), (3, 1), (5_000, 2)] {
+        let members = users.iter().take(count).map(|user| ("news", user.as_str()));
+        let entries = encode_holding(&settings(), members.chain([("sport", "bob")]));
+        assert_eq!(entries.len(), expected);
+        let mut read = Vec::new();
+        for payload in &entries {
+            assert!(payload.len() <= MAX_ENTRY_BYTES);
+            let Ok(Entry::Holding(holding)) = decode(payload) else { panic!("not what holds") };
+            assert_eq!(holding.settings, settings());
+            for membership in &holding.memberships {
+                let users =
+                    membership.users.iter().map(|user| (membership.topic().to_owned(), user.to_owned()));
+                read.extend(users);
+            }
+        }
+        assert_eq!(read.len(), count + 1);
+        assert_eq!(read.pop(), Some(("sport".to_owned(), "bob".to_owned())));
+        assert!(read.iter().zip(&users).all(|((topic, read), user)| topic == "news" && read == user));
     }
 }
 

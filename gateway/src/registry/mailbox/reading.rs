@@ -113,6 +113,9 @@ impl Mailbox {
 
     /// How many notifications came up to `number`, if the mailbox can still tell.
     fn ordinal_at(&self, number: u64) -> Option<u32> {
+        if number < self.floor {
+            return None;
+        }
         if number >= self.last {
             return Some(self.last_ordinal);
         }

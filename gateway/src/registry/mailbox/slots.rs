@@ -144,6 +144,14 @@ impl Slots {
         self.front
     }
 
+    /// What was missing in front of the first slot; all of it came before.
+    pub(super) fn raise_front(&mut self, floors: &Floors) {
+        self.front.merge(floors);
+        if let Some(first) = self.slots.front_mut() {
+            first.prev = first.prev.max(floors.until());
+        }
+    }
+
     pub(super) fn pending(&self) -> u32 {
         self.pending.count
     }

@@ -1,7 +1,8 @@
 //! The property of a mailbox meets mailboxes with a fault built in, one at a time: a property that does not find those would
 //! prove nothing.
 
-use super::mailbox_property::{Subject, an_empty_mailbox, compare, fixed_runner, recipient_of, scenarios};
+use super::mailbox_property::{Subject, an_empty_mailbox, compare, recipient_of, scenarios};
+use super::property::fixed_runner;
 use crate::domain::{GapReason, Priority, RemovalReason};
 use crate::registry::mailbox::{Mailbox, Put, Readers};
 use crate::registry::{Arrival, Bounds, Cursor, Effects, Item, OverflowPolicy, PullLimits};

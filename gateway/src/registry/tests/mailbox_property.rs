@@ -4,10 +4,11 @@ use std::cell::Cell;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use proptest::test_runner::TestCaseError;
 
 use super::client::Client;
 use super::model::{Entry, Model, ModelCursor};
+use super::property::{fixed_runner, holds};
 use crate::domain::{Priority, RemovalReason};
 use crate::registry::mailbox::{Floors, Mailbox, Put, Readers};
 use crate::registry::{Arrival, Bounds, Cursor, Effects, Final, Item, OverflowPolicy, PullLimits, StartAt};
@@ -298,8 +299,8 @@ impl<S: Subject> Comparison<S> {
             finals
         };
         let expected = by_number(expected);
-        prop_assert_eq!(by_number(effects.finals), expected.clone());
-        prop_assert_eq!(by_number(elsewhere.finals), expected, "sessions decide nothing");
+        prop_assert_eq!(&by_number(effects.finals), &expected);
+        prop_assert_eq!(&by_number(elsewhere.finals), &expected, "sessions decide nothing");
         Ok(())
     }
 
@@ -385,19 +386,9 @@ pub(super) fn an_empty_mailbox() -> Mailbox {
     Mailbox::new(Floors::default())
 }
 
-proptest! {
-    #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
-
-    #[test]
-    fn a_mailbox_behaves_as_its_model(scenario in scenarios()) {
-        compare(an_empty_mailbox(), &scenario)?;
-    }
-}
-
-/// Always the same cases, so that a fault is found in each run or in none.
-pub(super) fn fixed_runner(cases: u32) -> TestRunner {
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+#[test]
+fn a_mailbox_behaves_as_its_model() {
+    holds(&scenarios(), |scenario| compare(an_empty_mailbox(), &scenario).map(drop));
 }
 
 #[test]
