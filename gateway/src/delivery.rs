@@ -7,6 +7,7 @@
 mod acks;
 mod apply;
 mod broadcast;
+mod commit;
 mod follow;
 mod frames;
 mod horizon;
@@ -39,12 +40,13 @@ pub use crate::registry::UserSummary;
 pub use acks::AckError;
 pub use apply::{Effect, Receipt, StateMachine};
 pub use broadcast::Broadcasts;
+pub use commit::Committer;
 pub use frames::{Frame, FrameCache};
 pub use horizon::Horizon;
 pub use idempotency::{First, Idempotency};
 pub use manage::{ChangeError, Membership, OutcomeError, OutcomeReport};
 pub use outcomes::{NoReport, Outcomes, Report};
-pub use publish::{Accepted, Committer, PublishError};
+pub use publish::{Accepted, PublishError};
 pub use state::State;
 pub use subscribe::{After, FrameSink, Page, Pull, SubscribeError, Subscription};
 pub use topics::{Joined, Members, Topics};
@@ -219,14 +221,14 @@ impl Delivery {
 /// Ends when the log cannot be followed any more, and says why. Whoever waits is told then that nobody can tell.
 async fn commit_and_follow(
     shared: Arc<Shared>,
-    queue: publish::Queue,
+    queue: commit::Queue,
     follower: Follower,
     lifecycle: Lifecycle,
 ) -> TailError {
     let error = tokio::select! {
         biased;
         // Ends with the last handle only: then there is nobody left to tell.
-        () = publish::commit(Arc::clone(&shared), queue) => return std::future::pending().await,
+        () = commit::commit(Arc::clone(&shared), queue) => return std::future::pending().await,
         error = follower.run(lifecycle) => error,
     };
     shared.waiters.abandon(&error.to_string());

@@ -1,7 +1,7 @@
 //! From a validated notification to its place in the log, and back to the sender.
 //!
-//! Senders hand encoded entries to one committer, which appends them in batches: while one batch becomes durable the next
-//! one gathers. The sender's answer comes from apply, not from the append: a 202 means durable *and* in the mailboxes.
+//! Senders hand encoded entries to the committer (see [`super::commit`]). The sender's answer comes from apply, not from the
+//! append: a 202 means durable *and* in the mailboxes.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -9,24 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
+use super::Delivery;
 use super::apply::{Effect, Receipt};
-use super::{Delivery, Shared};
 use crate::domain::{Notification, NotificationId, Position};
 use crate::log::entry::{self, EntryTooLarge};
-use crate::log::{AppendError, NewEntry};
 use crate::protocol::encode_body;
-
-/// Bytes of entries that may wait for the committer, in KiB; beyond it senders wait, at most [`QUEUE_TIMEOUT`].
-const QUEUE_KIBIBYTES: u32 = 64 * 1024;
-
-/// The most hand-overs appended at once; each brings one entry, or those of a batch.
-const MAX_HAND_OVERS: usize = 1_024;
-
-/// How long a sender waits for room in the queue before it is told to come back.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a sender waits for its entries to be appended and applied.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,7 +79,7 @@ struct Waiter {
 }
 
 /// The notifications of one request between the committer and apply.
-struct Flight {
+pub(super) struct Flight {
     results: Mutex<Landed>,
     landed: Notify,
 }
@@ -105,29 +94,6 @@ struct Waiting<'a> {
     waiters: &'a Waiters,
     flight: &'a Flight,
     ids: &'a [NotificationId],
-}
-
-/// The handle of the task that appends; cheap to clone.
-#[derive(Clone)]
-pub struct Committer {
-    queue: mpsc::UnboundedSender<HandOver>,
-    /// What bounds the queue: permits for KiB of entries.
-    room: Arc<Semaphore>,
-}
-
-/// Entries for the log, in order, and whom to tell.
-struct HandOver {
-    payloads: SmallVec<[Bytes; 1]>,
-    housekeeping: bool,
-    answer: Answer,
-    _room: OwnedSemaphorePermit,
-}
-
-enum Answer {
-    /// A request waits for apply and only has to hear of failures.
-    Flight { ids: SmallVec<[NotificationId; 1]>, flight: Arc<Flight> },
-    /// Somebody wants the number of a single entry.
-    Number(oneshot::Sender<Result<u64, AppendError>>),
 }
 
 impl Delivery {
@@ -198,9 +164,7 @@ impl Delivery {
         let flight = Arc::new(Flight::new(count));
         waiters.insert(&ids, &flight);
         let _places = Waiting { waiters, flight: &flight, ids: &ids };
-        let answer = Answer::Flight { ids: ids.clone(), flight: Arc::clone(&flight) };
-        if self.committer.queue.send(HandOver { payloads, housekeeping: false, answer, _room: room }).is_err()
-        {
+        if !self.committer.hand_over(payloads, ids.clone(), Arc::clone(&flight), room) {
             return vec![Err(PublishError::Unavailable("it is stopping".to_owned())); count];
         }
         // Whatever is still missing after this time may or may not land.
@@ -235,99 +199,13 @@ fn unknown(why: &str) -> PublishError {
     PublishError::Unknown(why.to_owned())
 }
 
-impl Committer {
-    /// A committer and what it is to append; see [`commit`].
-    pub(super) fn new() -> (Self, Queue) {
-        let (queue, waiting) = mpsc::unbounded_channel();
-        (Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIBIBYTES as usize)) }, Queue(waiting))
-    }
-
-    /// Appends a single entry and returns its number.
-    pub(super) async fn append(&self, entry: NewEntry) -> Result<u64, AppendError> {
-        let NewEntry { payload, housekeeping } = entry;
-        let gone = || AppendError::Unavailable("the gateway is stopping".to_owned());
-        let payloads = SmallVec::from_buf([payload]);
-        let room =
-            self.room_for(&payloads).await.map_err(|error| AppendError::Unavailable(error.to_string()))?;
-        let (answer, number) = oneshot::channel();
-        let hand_over = HandOver { payloads, housekeeping, answer: Answer::Number(answer), _room: room };
-        self.queue.send(hand_over).map_err(|_| gone())?;
-        number.await.map_err(|_| gone())?
-    }
-
-    async fn room_for(&self, payloads: &[Bytes]) -> Result<OwnedSemaphorePermit, PublishError> {
-        let bytes: usize = payloads.iter().map(Bytes::len).sum();
-        let kibibytes = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX).min(QUEUE_KIBIBYTES);
-        match Arc::clone(&self.room).try_acquire_many_owned(kibibytes) {
-            Ok(room) => Ok(room),
-            Err(_) => {
-                tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.room).acquire_many_owned(kibibytes))
-                    .await
-                    .map_err(|_| {
-                        PublishError::Unavailable("too many notifications wait for the log".to_owned())
-                    })?
-                    .map_err(|_| PublishError::Unavailable("it is stopping".to_owned()))
-            }
-        }
-    }
-}
-
-/// What was handed over and is not appended yet.
-pub(super) struct Queue(mpsc::UnboundedReceiver<HandOver>);
-
-/// Appends what waits, batch after batch. Input: the queue, fed by senders and by retention.
-pub(super) async fn commit(shared: Arc<Shared>, mut queue: Queue) {
-    let mut waiting = Vec::new();
-    while queue.0.recv_many(&mut waiting, MAX_HAND_OVERS).await > 0 {
-        let started = Instant::now();
-        let mut payloads = Vec::with_capacity(waiting.len());
-        for hand_over in &mut waiting {
-            let housekeeping = hand_over.housekeeping;
-            payloads.extend(hand_over.payloads.drain(..).map(|payload| NewEntry { payload, housekeeping }));
-        }
-        shared.metrics.log_batch.observe(payloads.len() as f64);
-        let mut results = shared.log.append(payloads).await.into_iter();
-        shared.metrics.log_append.observe(started.elapsed().as_secs_f64());
-        for hand_over in waiting.drain(..) {
-            hand_over.answer.tell(&shared.waiters, &mut results);
-        }
-    }
-}
-
-impl Answer {
-    /// Takes this hand-over's results from the front of `results`.
-    fn tell(self, waiters: &Waiters, results: &mut impl Iterator<Item = Result<u64, AppendError>>) {
-        match self {
-            Self::Flight { ids, flight } => {
-                for (index, (id, result)) in ids.into_iter().zip(results).enumerate() {
-                    let error = match result {
-                        // Apply will tell, or has told already.
-                        Ok(_) => continue,
-                        Err(AppendError::Ambiguous(why)) => PublishError::Unknown(why),
-                        Err(error) => PublishError::Unavailable(error.to_string()),
-                    };
-                    if waiters.take(id).is_some() {
-                        flight.land(index, Err(error));
-                    }
-                }
-            }
-            Self::Number(answer) => {
-                if let Some(result) = results.next() {
-                    // Whoever asked may have gone.
-                    let _ = answer.send(result);
-                }
-            }
-        }
-    }
-}
-
 impl Flight {
     fn new(count: usize) -> Self {
         let results = Landed { results: (0..count).map(|_| None).collect(), missing: count };
         Self { results: Mutex::new(results), landed: Notify::new() }
     }
 
-    fn land(&self, index: usize, result: Result<Receipt, PublishError>) {
+    pub(super) fn land(&self, index: usize, result: Result<Receipt, PublishError>) {
         let mut landed = self.lock();
         // A request that waited too long has taken what there was and gone.
         let Some(place) = landed.results.get_mut(index) else { return };
@@ -385,6 +263,11 @@ impl Waiters {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.lock().is_empty()
+    }
+
+    /// Removes the sender of `id`; returns whether it still waited.
+    pub(super) fn leave(&self, id: NotificationId) -> bool {
+        self.take(id).is_some()
     }
 
     fn take(&self, id: NotificationId) -> Option<Waiter> {

@@ -23,7 +23,7 @@ pub(super) const REFRESH_SECONDS: u32 = 3_600;
 
 /// Looks after the log once a period until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, committer: Committer, period: Duration) -> Infallible {
-    let mut keeper = Keeper { shared, committer, refreshed: None };
+    let keeper = Keeper { shared, committer };
     let mut period = tokio::time::interval(period);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -37,12 +37,10 @@ pub(super) async fn run(shared: Arc<Shared>, committer: Committer, period: Durat
 struct Keeper {
     shared: Arc<Shared>,
     committer: Committer,
-    /// When what still holds was appended the last time, in log time, and the head then.
-    refreshed: Option<(u32, u64)>,
 }
 
 impl Keeper {
-    async fn look_after(&mut self) -> Result<(), AppendError> {
+    async fn look_after(&self) -> Result<(), AppendError> {
         let now_s = seconds(self.shared.clock.now_ms());
         if self.shared.state.registry.next_due_s().is_some_and(|due_s| due_s <= now_s) {
             self.append(entry::encode_tick()).await?;
@@ -83,7 +81,7 @@ impl Keeper {
         Ok(())
     }
 
-    async fn trim_what_a_restart_can_do_without(&mut self, log: LogState) -> Result<(), AppendError> {
+    async fn trim_what_a_restart_can_do_without(&self, log: LogState) -> Result<(), AppendError> {
         self.refresh(log.head).await?;
         let state = &self.shared.state;
         let through = droppable(state);
@@ -96,24 +94,22 @@ impl Keeper {
         Ok(())
     }
 
-    /// Appends again what still holds, if the last time is long ago and the log has grown since.
-    async fn refresh(&mut self, head: u64) -> Result<(), AppendError> {
-        let log_time_s = seconds(self.shared.state.log_time_ms());
-        let Some((at_s, head_then)) = self.refreshed else {
-            self.refreshed = Some((log_time_s, head));
-            return Ok(());
-        };
-        if log_time_s < at_s.saturating_add(REFRESH_SECONDS) || head == head_then {
+    /// Appends again what still holds, if that is long ago and the log has grown since.
+    async fn refresh(&self, head: u64) -> Result<(), AppendError> {
+        let state = &self.shared.state;
+        let due_s = state.held_since_s().saturating_add(REFRESH_SECONDS);
+        let said_last = state.settings().is_none_or(|(number, _)| number >= head);
+        if seconds(state.log_time_ms()) < due_s || said_last {
             return Ok(());
         }
         // Nobody joins or leaves meanwhile: a membership that just ended must not be renewed.
         let _unchanged = self.shared.membership_changes.write().await;
         let number = self.append(entry::encode_tick()).await?;
         self.shared.applied.reached(number).await;
-        for payload in renewals(&self.shared.state) {
-            self.append(payload).await?;
+        for payload in renewals(state) {
+            let number = self.append(payload).await?;
+            self.shared.applied.reached(number).await;
         }
-        self.refreshed = Some((log_time_s, self.shared.applied.get()));
         Ok(())
     }
 

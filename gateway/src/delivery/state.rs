@@ -3,7 +3,7 @@
 //! Written by the one applying task, read by everybody. Each part has its own lock, held for a moment and never over an
 //! await. Equal logs make equal states, whatever clocks, sessions and restarts there were: [`State::digest`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use sha2::{Digest, Sha256};
@@ -26,6 +26,8 @@ pub struct State {
     horizon: Mutex<Horizon>,
     settings: Mutex<Option<(u64, Settings)>>,
     log_time_ms: AtomicU64,
+    /// When what holds was said the last time, in seconds of log time.
+    held_since_s: AtomicU32,
 }
 
 impl State {
@@ -61,7 +63,13 @@ impl State {
         lock(&self.settings).clone()
     }
 
+    /// When the settings, and with them all that holds, were said the last time, in seconds of log time.
+    pub(super) fn held_since_s(&self) -> u32 {
+        self.held_since_s.load(Ordering::Acquire)
+    }
+
     pub(super) fn set_settings(&self, number: u64, settings: Settings) {
+        self.held_since_s.store(seconds(self.log_time_ms()), Ordering::Release);
         *lock(&self.settings) = Some((number, settings));
     }
 
