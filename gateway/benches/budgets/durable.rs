@@ -134,6 +134,8 @@ pub(crate) async fn topic() {
         last_frame.value_at_quantile(0.99),
     );
     drop(receivers);
+    // The log's gauges are looked after once a second.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     let grown = metric(&process.ops, "gateway_log_entries").await - entries;
     println!("topic: {:.2} log entries a send", grown / SENDS as f64);
     delay(&process, poster).await;

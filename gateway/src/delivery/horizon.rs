@@ -4,6 +4,11 @@
 //! expired and nobody may ask for its outcome or repeat its request any more. And the fate of one entry may *depend* on an
 //! earlier one: who was evicted or refused because of what was there, a repeated request on the first, a topic's
 //! notification on the memberships of before. Where the later one stays, the earlier one has to stay.
+//!
+//! That could go on for ever: an absent user whose mailbox is always full makes one chain of all that is sent. So the second
+//! rule yields after a day to a weaker one: what still matters keeps what it depended on. A restart may then decide anew
+//! about notifications that are long over, and a full mailbox may lose another one for it; that is announced like any other
+//! overflow.
 
 use std::collections::VecDeque;
 
@@ -13,15 +18,22 @@ const MAX_CHECKPOINT_ENTRIES: u64 = 65_536;
 /// Seconds of log time that share a checkpoint.
 const CHECKPOINT_SECONDS: u32 = 60;
 
+/// How much more than needed the log keeps, in seconds of log time, before the weaker rule holds.
+const MAX_HELD_SECONDS: u32 = 86_400;
+
 /// Dependencies that are kept apart; beyond it neighbours are merged, which only keeps more of the log.
 const MAX_DEPENDENCIES: usize = 1_024;
 
 /// What is known about which part of the log is needed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Horizon {
     checkpoints: VecDeque<Checkpoint>,
     /// In order, not overlapping: where the first number is gone, the second one must be gone too.
     dependencies: Vec<(u64, u64)>,
+    /// The earliest number that the entry being applied depends on.
+    depends_on: Option<u64>,
+    /// How much more than needed is kept before the weaker rule holds, in seconds of log time.
+    max_held_s: u32,
 }
 
 /// A stretch of the log.
@@ -32,17 +44,34 @@ struct Checkpoint {
     last: u64,
     /// Nothing in it matters from this log time on.
     matters_until_s: u32,
+    /// The earliest number that something decided in it depended on; `u64::MAX` if nothing did.
+    depends_on: u64,
+}
+
+impl Default for Horizon {
+    fn default() -> Self {
+        Self {
+            checkpoints: VecDeque::new(),
+            dependencies: Vec::new(),
+            depends_on: None,
+            max_held_s: MAX_HELD_SECONDS,
+        }
+    }
 }
 
 impl Horizon {
     /// Notes that entry `number`, applied at `log_time_s`, matters until `matters_until_s`.
+    ///
+    /// What it depended on was noted before.
     pub fn note(&mut self, number: u64, log_time_s: u32, matters_until_s: u32) {
+        let depends_on = self.depends_on.take().unwrap_or(u64::MAX);
         if let Some(current) = self.checkpoints.back_mut()
             && log_time_s < current.since_s.saturating_add(CHECKPOINT_SECONDS)
             && number - current.first < MAX_CHECKPOINT_ENTRIES
         {
             current.last = number;
             current.matters_until_s = current.matters_until_s.max(matters_until_s);
+            current.depends_on = current.depends_on.min(depends_on);
             return;
         }
         self.checkpoints.push_back(Checkpoint {
@@ -50,6 +79,7 @@ impl Horizon {
             first: number,
             last: number,
             matters_until_s,
+            depends_on,
         });
     }
 
@@ -58,6 +88,7 @@ impl Horizon {
         if earlier >= later {
             return;
         }
+        self.depends_on = Some(self.depends_on.map_or(earlier, |known| known.min(earlier)));
         let (mut earlier, mut later) = (earlier, later);
         // Overlapping ones are one: none of what lies between may be cut off.
         let from = self.dependencies.partition_point(|(_, end)| *end < earlier);
@@ -79,13 +110,29 @@ impl Horizon {
     #[must_use]
     pub fn droppable(&self, log_time_s: u32, limit: u64) -> u64 {
         let past = self.checkpoints.iter().take_while(|stretch| stretch.matters_until_s <= log_time_s);
-        let mut through = past.last().map_or(0, |stretch| stretch.last).min(limit);
+        let unneeded = past.last().map_or(0, |stretch| stretch.last).min(limit);
+        let mut through = unneeded;
         for (earlier, later) in self.dependencies.iter().rev() {
             if *earlier <= through && *later > through {
                 through = earlier.saturating_sub(1);
             }
         }
-        through
+        let weaker = self.droppable_by_the_weaker_rule(unneeded);
+        let held_s = self.since_s(weaker).saturating_sub(self.since_s(through));
+        if held_s > self.max_held_s { weaker } else { through }
+    }
+
+    /// The last number, at most `unneeded`, on which nothing depends that still matters.
+    fn droppable_by_the_weaker_rule(&self, unneeded: u64) -> u64 {
+        let needed = self.checkpoints.iter().rev().take_while(|stretch| stretch.last > unneeded);
+        let depends_on = needed.map(|stretch| stretch.depends_on).min().unwrap_or(u64::MAX);
+        unneeded.min(depends_on.saturating_sub(1))
+    }
+
+    /// When the entry behind `number` was applied, roughly.
+    fn since_s(&self, number: u64) -> u32 {
+        let behind = self.checkpoints.partition_point(|stretch| stretch.last <= number);
+        self.checkpoints.get(behind).map_or(u32::MAX, |stretch| stretch.since_s)
     }
 
     /// Forgets about what was dropped.
@@ -93,13 +140,26 @@ impl Horizon {
         while self.checkpoints.front().is_some_and(|stretch| stretch.last <= through) {
             self.checkpoints.pop_front();
         }
-        self.dependencies.retain(|(earlier, _)| *earlier > through);
+        self.dependencies.retain(|(_, later)| *later > through);
+        if let Some((earlier, _)) = self.dependencies.first_mut() {
+            // By the weaker rule a chain may be cut; what is left of it still holds together.
+            *earlier = (*earlier).max(through + 1);
+        }
     }
 
     /// As if no entry depended on another: what tests of truncation must notice.
     #[cfg(test)]
     pub(super) fn forget_dependencies(&mut self) {
         self.dependencies.clear();
+        for stretch in &mut self.checkpoints {
+            stretch.depends_on = u64::MAX;
+        }
+    }
+
+    /// The stronger rule never yields.
+    #[cfg(test)]
+    pub(super) fn never_yield(&mut self) {
+        self.max_held_s = u32::MAX;
     }
 
     fn merge_closest(&mut self) {
@@ -146,6 +206,35 @@ mod tests {
         assert_eq!(horizon.droppable(550, u64::MAX), 1, "a chain holds as a whole");
         horizon.dropped(7);
         assert_eq!(horizon.droppable(950, u64::MAX), 9);
+    }
+
+    #[test]
+    fn a_chain_without_end_is_cut_after_a_day() {
+        const MINUTES: u64 = 10 * 24 * 60;
+        const HOURS_MATTERED: u64 = 24;
+        let mut horizon = Horizon::default();
+        let mut dropped = 0;
+        for number in 1..=MINUTES {
+            let log_time_s = u32::try_from(number * 60).unwrap();
+            // Each one is refused because of what came an hour before.
+            horizon.depends(number.saturating_sub(60).max(1), number);
+            horizon.note(number, log_time_s, log_time_s + u32::try_from(HOURS_MATTERED * 3_600).unwrap());
+            let through = horizon.droppable(log_time_s, u64::MAX);
+            assert!(
+                through >= dropped && number - dropped <= (HOURS_MATTERED + 24 + 2) * 60,
+                "{number} {dropped}"
+            );
+            assert!(
+                through <= number.saturating_sub(HOURS_MATTERED * 60 + 60),
+                "what matters keeps its reasons"
+            );
+            if through > dropped {
+                horizon.dropped(through);
+                dropped = through;
+            }
+        }
+        assert!(dropped > 7 * 24 * 60);
+        assert!(horizon.dependencies.len() <= 1 && horizon.checkpoints.len() < 60 * 60);
     }
 
     #[test]

@@ -132,7 +132,8 @@ pub(super) fn droppable(state: &State) -> u64 {
 /// What to append so that what still holds rests on nothing before it.
 pub(super) fn renewals(state: &State) -> Vec<Bytes> {
     let Some((_, settings)) = state.settings() else { return Vec::new() };
-    let memberships = state.topics().memberships();
-    let memberships = memberships.iter().map(|(topic, user)| (&**topic, &**user));
+    let topics = state.topics().all();
+    let memberships =
+        topics.iter().flat_map(|(topic, members)| members.iter().map(|user| (&**topic, &**user)));
     entry::encode_holding(&settings, memberships)
 }

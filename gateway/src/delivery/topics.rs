@@ -125,7 +125,7 @@ impl Topics {
     /// How many topics there are, and how many memberships.
     #[must_use]
     pub fn counts(&self) -> (usize, u64) {
-        (self.topics.len(), self.by_number.values().map(|count| u64::from(*count)).sum())
+        (self.topics.len(), self.topics.values().map(|members| members.len() as u64).sum())
     }
 
     /// The oldest entry that a membership rests on.
@@ -133,14 +133,9 @@ impl Topics {
         self.by_number.keys().next().copied()
     }
 
-    /// Every topic with each of its subscribers, by topic.
-    pub(super) fn memberships(&self) -> Vec<(Arc<str>, Arc<str>)> {
-        let topics = self.topics.iter();
-        let mut memberships: Vec<_> = topics
-            .flat_map(|(topic, members)| members.iter().map(|user| (Arc::clone(topic), Arc::clone(user))))
-            .collect();
-        memberships.sort_unstable();
-        memberships
+    /// Every topic with its subscribers. Cheap: what takes long can be done without holding up apply.
+    pub(super) fn all(&self) -> Vec<(Arc<str>, Members)> {
+        self.topics.iter().map(|(topic, members)| (Arc::clone(topic), Arc::clone(members))).collect()
     }
 
     /// What two nodes share that applied the same log, or parts of it.

@@ -207,6 +207,12 @@ impl MachineModel {
 
     fn publish(&mut self, number: u64, publish: &Publish, online: &BTreeSet<String>) -> Told {
         let Some(settings) = self.settings.clone() else { return Told::Nothing };
+        if let Some(key) = &publish.idempotency
+            && let Some(first) = self.request(&key.key)
+        {
+            let same = first.body == key.body;
+            return if same { Told::Repeated { number: first.number } } else { Told::KeyReused };
+        }
         let users: Vec<String> = match &publish.recipients {
             Recipients::Users(names) => names.iter().map(str::to_owned).collect(),
             Recipients::Topic(_) => {
@@ -214,16 +220,11 @@ impl MachineModel {
                 members.into_iter().flatten().cloned().collect()
             }
             Recipients::Everybody => {
+                self.remember_request(number, publish, &settings);
                 let online = u32::try_from(online.len()).unwrap();
-                return Told::Published { number, recipients: online, online, rejected: BTreeSet::new() };
+                return Told::Published { number, recipients: 0, online, rejected: BTreeSet::new() };
             }
         };
-        if let Some(key) = &publish.idempotency
-            && let Some(first) = self.request(&key.key)
-        {
-            let same = first.body == key.body;
-            return if same { Told::Repeated { number: first.number } } else { Told::KeyReused };
-        }
         let ttl_seconds = publish.ttl_seconds.min(settings.max_ttl_seconds);
         let lives_s = if ttl_seconds == 0 { 5 } else { ttl_seconds };
         let arrival = Arrival {
@@ -263,17 +264,20 @@ impl MachineModel {
             }
         }
         self.rejected += rejected.len() as u64;
-        if let Some(key) = &publish.idempotency
-            && (accepted > 0 || rejected.is_empty())
-        {
-            let until_s = self.now_s() + settings.idempotency_window_seconds;
-            self.requests.push(Request { key: key.key, body: key.body, number, until_s, forgotten: false });
-            let too_many = self.requests.len().saturating_sub(settings.idempotency_max_keys as usize);
-            for request in &mut self.requests[..too_many] {
-                request.forgotten = true;
-            }
+        if accepted > 0 || rejected.is_empty() {
+            self.remember_request(number, publish, &settings);
         }
         Told::Published { number, recipients: accepted, online: reached, rejected }
+    }
+
+    fn remember_request(&mut self, number: u64, publish: &Publish, settings: &Settings) {
+        let Some(key) = &publish.idempotency else { return };
+        let until_s = self.now_s() + settings.idempotency_window_seconds;
+        self.requests.push(Request { key: key.key, body: key.body, number, until_s, forgotten: false });
+        let too_many = self.requests.len().saturating_sub(settings.idempotency_max_keys as usize);
+        for request in &mut self.requests[..too_many] {
+            request.forgotten = true;
+        }
     }
 
     fn subscribe(&mut self, topic: &str, user: &str) {

@@ -7,7 +7,7 @@ use super::script::{Script, decode, script_settings};
 use crate::delivery::Effect;
 use crate::delivery::retention::{REFRESH_SECONDS, droppable, renewals};
 use crate::delivery::state::seconds;
-use crate::domain::{GapReason, Outcome};
+use crate::domain::{GapReason, Outcome, Priority};
 use crate::log::entry::{self, Entry, Floor, Settings};
 use crate::registry::{Item, PullLimits, StartAt};
 
@@ -138,6 +138,37 @@ fn what_was_refused_does_not_come_back_to_push_out_what_matters() {
         let through = node.instance.state.horizon().droppable(u32::try_from(node.clock_s).unwrap(), limit);
         assert_ne!(through, 2, "the one that was refused would stay without its reason");
     }
+}
+
+/// A restart that begins behind the first of three notifications to bob, which has expired long ago.
+fn what_bob_holds_without_the_first(priorities: [Priority; 3], max_count: u32) -> Vec<Item> {
+    let mut node = Node::new(&Settings { mailbox_max_count: max_count, ..script_settings() });
+    for (priority, ttl_seconds) in priorities.into_iter().zip([200, 5_000, 5_000]) {
+        node.publish(Script { ttl_seconds, priority, ..Script::to("bob") });
+        node.clock_s += 70;
+    }
+    node.clock_s += 500;
+    node.refresh();
+    node.trim();
+    let survivor = node.restarted();
+    let start = survivor.state.registry.cursor(&survivor.state.registry.key("bob"), StartAt::Start, 0).0;
+    read_all(&survivor, "bob", start.number, node.head())
+}
+
+#[test]
+fn what_was_dropped_because_of_what_mattered_more_stays_dropped() {
+    let held = what_bob_holds_without_the_first([Priority::High, Priority::Low, Priority::Normal], 2);
+    assert!(matches!(held[..], [Item::Notification { number: 4, .. }]), "3 was evicted: {held:?}");
+    let mut node = Node::new(&Settings { mailbox_max_count: 1, ..script_settings() });
+    node.publish(Script { ttl_seconds: 200, priority: Priority::High, ..Script::to("bob") });
+    node.clock_s += 70;
+    node.publish(Script { ttl_seconds: 5_000, priority: Priority::Low, ..Script::to("bob") });
+    node.clock_s += 70;
+    node.append(&entry::encode_tick());
+    node.clock_s += 500;
+    node.refresh();
+    node.trim();
+    assert!(node.restarted().state.registry.describe().is_empty(), "it never waited");
 }
 
 #[test]

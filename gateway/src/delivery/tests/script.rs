@@ -111,7 +111,7 @@ fn draft(lasting_s: u32) -> impl Strategy<Value = Draft> + Clone {
         4 => (0..TOPICS.len()).prop_map(To::Topic),
         1 => Just(To::Everybody),
     ];
-    let ttl_seconds = prop_oneof![1 => Just(0), 8 => 1..=lasting_s];
+    let ttl_seconds = prop_oneof![1 => Just(0), 4 => 1..=lasting_s / 10, 5 => 1..=lasting_s];
     let priority = prop::sample::select(&Priority::ALL[..]);
     let collapse_key = prop::option::weighted(0.3, 0..3_u8);
     let idempotency = prop::option::weighted(0.4, (0..KEYS, prop_oneof![4 => Just(0_u8), 1 => Just(1)]));
@@ -128,8 +128,10 @@ fn draft(lasting_s: u32) -> impl Strategy<Value = Draft> + Clone {
 }
 
 pub(super) fn settings(lasting_s: u32) -> impl Strategy<Value = Settings> + Clone {
-    let mailbox = (1..12_u32, prop_oneof![20..200_u64, Just(1 << 20)], prop::bool::weighted(0.3), 0..4_u32);
-    let windows = (0..=lasting_s, 0..5_u32, 0..=lasting_s, prop_oneof![1..20_u32, Just(1_000)]);
+    let max_count = prop_oneof![1..5_u32, 1..12_u32];
+    let mailbox = (max_count, prop_oneof![20..200_u64, Just(1 << 20)], prop::bool::weighted(0.3), 0..4_u32);
+    let window = || prop_oneof![0..=lasting_s / 10, 0..=lasting_s];
+    let windows = (window(), 0..5_u32, window(), prop_oneof![1..20_u32, Just(1_000)]);
     let topics = (1..5_u32, 1..4_u32);
     (mailbox, windows, topics, 1..=lasting_s).prop_map(|(mailbox, windows, topics, max_ttl_seconds)| {
         Settings {
@@ -225,18 +227,19 @@ impl Draft {
 pub(super) struct Script {
     pub(super) to: To,
     pub(super) ttl_seconds: u32,
+    pub(super) priority: Priority,
     pub(super) key: Option<u8>,
 }
 
 impl Script {
     pub(super) fn to(user: &str) -> Self {
         let index = USERS.iter().position(|known| *known == user).unwrap();
-        Self { to: To::Users(1 << index), ttl_seconds: 100, key: None }
+        Self { to: To::Users(1 << index), ttl_seconds: 100, priority: Priority::Normal, key: None }
     }
 
     pub(super) fn to_topic(topic: &str) -> Self {
         let index = TOPICS.iter().position(|known| *known == topic).unwrap();
-        Self { to: To::Topic(index), ttl_seconds: 100, key: None }
+        Self { to: To::Topic(index), ttl_seconds: 100, priority: Priority::Normal, key: None }
     }
 
     pub(super) fn encode(self, number: u64, timestamp_ms: u64) -> Bytes {
@@ -244,7 +247,7 @@ impl Script {
             to: self.to,
             ttl_seconds: self.ttl_seconds,
             bytes: 10,
-            priority: Priority::Normal,
+            priority: self.priority,
             collapse_key: None,
             idempotency: self.key.map(|key| (key, 0)),
         };
