@@ -1,12 +1,18 @@
 # The gateway in a container.
 #
 #   docker build --build-arg REVISION="$(git rev-parse --short=12 HEAD)" -t gateway .
-#   docker run --rm -p 127.0.0.1:8000:8000 -p 127.0.0.1:9464:9464 gateway --open-on-any-address
+#   docker run --rm -p 127.0.0.1:8000:8000 -p 127.0.0.1:9464:9464 -v gateway-data:/data gateway --open-on-any-address
+#
+# What was accepted is in /data: without a volume of your own it is gone with the container. The volume belongs to one
+# container at a time. A directory of the host in its place has to belong to the user 10001.
 #
 # Inside a container loopback is reached by nobody, so both listeners are bound to any address here. There are no keys yet,
 # so the gateway refuses to start like that until --open-on-any-address says that it is meant: whoever reaches the ports may
-# send and listen. Publish them on 127.0.0.1 only, as above. Pages of other
-# origins than localhost need GATEWAY_HTTP_ALLOWED_ORIGINS.
+# send and listen. Publish them on 127.0.0.1 only, as above. Pages of other origins than localhost need
+# GATEWAY_HTTP_ALLOWED_ORIGINS.
+#
+# `docker stop` waits ten seconds before it kills; a gateway may take as long to end in order (shutdown.timeout), so give it
+# more: `docker stop --time 15`. Whatever was answered with 202 is kept either way.
 
 FROM rust:1-bookworm AS builder
 # The commit that is built, for `gateway --version` and the metric gateway_build_info; the sources here have no history.
@@ -17,10 +23,12 @@ COPY . .
 RUN cargo build --release --locked --package gateway
 
 FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin gateway
+RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin gateway \
+ && install --directory --owner=10001 --mode=0700 /data
 COPY --from=builder /build/target/release/gateway /usr/local/bin/gateway
 USER 10001
-ENV GATEWAY_HTTP_LISTEN=0.0.0.0:8000 GATEWAY_OPS_LISTEN=0.0.0.0:9464
+ENV GATEWAY_HTTP_LISTEN=0.0.0.0:8000 GATEWAY_OPS_LISTEN=0.0.0.0:9464 GATEWAY_LOG_STORE=disk:/data
+VOLUME /data
 EXPOSE 8000 9464
 HEALTHCHECK --interval=10s --timeout=4s --start-period=5s --retries=3 CMD ["gateway", "healthcheck"]
 ENTRYPOINT ["gateway"]

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench openapi
+.PHONY: help run test torture lint fmt bench openapi
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -9,6 +9,9 @@ run: ## Run the gateway on 127.0.0.1:8000
 
 test: ## Run every test of both crates (installs what they need on Debian as root)
 	@.ci/test
+
+torture: ## Kill the gateway 200 times under load and look for losses (TORTURE_ROUNDS, TORTURE_SEED)
+	TORTURE_ROUNDS=$${TORTURE_ROUNDS:-200} cargo test --release --locked -p gateway --test black_box torture -- --nocapture
 
 lint: ## Check the format and let clippy look, warnings denied
 	cargo fmt --all --check

@@ -3,13 +3,15 @@
 //! # The way of one notification
 //!
 //! ```text
-//! http::send ──▶ delivery::publish ──▶ log ──▶ delivery::apply ──▶ registry ──▶ ws::connection
-//! parse, check    encode the frame,     order,   mailboxes of       wake the      pull, write,
-//!                 hand to committer     keep     all recipients     sessions      flush once
+//! http::send ──▶ delivery::publish ──▶ log ──▶ delivery::follow ──▶ delivery::apply ──▶ registry ──▶ ws::connection
+//! parse, check    encode the frame,    order,   read the tail,       what the entry      wake the     sse::session
+//!                 hand to committer    sync     decode               does to the state   sessions     pull, write
 //! ```
 //!
-//! The sender's 202 comes from apply: the notification is in the log *and* in the mailboxes. A session holds nothing but a
-//! cursor; it is woken, pulls what lies behind the cursor, and is told of every hole by a gap.
+//! The sender's 202 comes when the entry is applied: the notification is in the log *and* in the mailboxes. A session holds
+//! nothing but a cursor; it is woken, pulls what lies behind the cursor, and is told of every hole by a gap. Its acks are
+//! gathered in `delivery::acks`, become an entry of the log like any other, and apply makes the notification's outcome of
+//! them. Everything beside the log is rebuilt from it at the next start.
 //!
 //! # Layers
 //!
@@ -20,7 +22,7 @@
 //! 3. [`clock`], [`config`], [`lifecycle`], [`metrics`], [`auth`]; on them [`telemetry`], [`listener`], [`ops`]
 //! 4. [`log`] and [`registry`], which do not know each other
 //! 5. [`delivery`]: the state machine and the use cases
-//! 6. [`edge`] (what edges share); on it [`http`], [`ws`] and [`sse`], which do not know each other
+//! 6. [`edge`] (what edges share); on it [`http`], [`ws`] and [`sse`], which know neither each other nor the log
 //! 7. [`app`] (puts everything together), [`commands`]
 
 pub mod app;

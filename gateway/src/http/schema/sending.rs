@@ -20,8 +20,7 @@ pub(in crate::http) struct NotificationRequest {
     #[oai(validator(min_items = 1, max_items = 10000))]
     pub(in crate::http) to: Option<Vec<String>>,
     /// The topic whose subscribers shall get it: those of the moment at which it is accepted. `*` is everybody who is
-    /// connected then: such a notification is kept for nobody, `ttl_seconds`, `collapse_key` and `priority` mean nothing, and
-    /// an `Idempotency-Key` is refused.
+    /// connected then: such a notification is kept for nobody, and `ttl_seconds`, `collapse_key` and `priority` mean nothing.
     #[oai(validator(min_length = 1, max_length = 256))]
     pub(in crate::http) topic: Option<String>,
     /// Who says it, as the receiver sees it.
