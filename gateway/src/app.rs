@@ -41,6 +41,9 @@ const MAX_OPS_CONNECTIONS: usize = 64;
 /// How often the log is looked after.
 const RETENTION_PERIOD: Duration = Duration::from_secs(1);
 
+/// How long the last acks may take into the log.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What the tasks get to end, and the operator's connections, even when requests took the whole time.
 const MIN_END_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -196,7 +199,8 @@ impl App {
         delivery.close_all_sessions(CloseCode::Drain);
         // Ends by itself within the timeout that it was given.
         let served = serving.await;
-        delivery.flush_acks().await;
+        // What does not get into the log comes again: a disk that hangs must not hold up the end.
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, delivery.flush_acks()).await;
         let remaining = deadline.saturating_duration_since(Instant::now()).max(MIN_END_TIMEOUT);
         let all_ended = lifecycle.end(remaining).await;
         finished.cancel();

@@ -8,6 +8,7 @@ mod acks;
 mod apply;
 mod broadcast;
 mod commit;
+mod fetch;
 mod follow;
 mod frames;
 mod horizon;

@@ -47,11 +47,16 @@ async fn answer_known_hosts<E: Endpoint>(endpoint: Arc<E>, request: Request) -> 
 }
 
 #[handler]
-fn metrics(ops: Data<&Ops>) -> Response {
-    (ops.refresh)();
+async fn metrics(ops: Data<&Ops>) -> Response {
+    let (refresh, metrics) = (Arc::clone(&ops.refresh), Arc::clone(&ops.metrics));
+    // It walks every mailbox: nothing for a thread that serves sockets.
+    let scrape = tokio::task::spawn_blocking(move || {
+        refresh();
+        metrics.encode()
+    });
     Response::builder()
         .header(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")
-        .body(ops.metrics.encode())
+        .body(scrape.await.expect("counting does not panic"))
 }
 
 /// The process serves requests: restart it when this fails.

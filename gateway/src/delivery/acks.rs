@@ -12,11 +12,14 @@ use tokio::sync::Notify;
 
 use super::{Committer, Delivery, Shared};
 use crate::domain::{Position, UserId};
-use crate::log::entry::{ack_bytes, encode_acks};
+use crate::log::entry::{ENTRY_HEADER_BYTES, ack_bytes, encode_acks};
 use crate::log::{MAX_ENTRY_BYTES, NewEntry};
 
 /// The least time between two `acks` entries of this node.
 const PERIOD: Duration = Duration::from_millis(250);
+
+/// Users whose acks are gathered at most; more than a node has while the log takes them.
+const MAX_USERS: usize = 1_000_000;
 
 /// What has been acked and is not in the log yet.
 #[derive(Default)]
@@ -62,6 +65,10 @@ impl Acks {
         }
         let mut gathered = self.lock();
         let first = gathered.is_empty();
+        if gathered.len() >= MAX_USERS && !gathered.contains_key(user) {
+            // The log does not take acks: what is not acked comes again.
+            return;
+        }
         let ranges = match gathered.get_mut(user) {
             Some(ranges) => ranges,
             None => gathered.entry(Arc::clone(user)).or_default(),
@@ -113,10 +120,10 @@ pub(super) async fn flush(shared: &Shared, committer: &Committer) {
         .flat_map(|(user, ranges)| ranges.into_iter().map(move |range| (Arc::clone(&user), range)))
         .collect();
     while !rest.is_empty() {
-        let mut bytes = 0;
+        let mut bytes = ENTRY_HEADER_BYTES;
         let fitting = rest.iter().take_while(|(user, _)| {
             bytes += ack_bytes(user);
-            bytes < MAX_ENTRY_BYTES
+            bytes <= MAX_ENTRY_BYTES
         });
         let behind = rest.split_off(fitting.count());
         let part = std::mem::replace(&mut rest, behind);

@@ -24,6 +24,8 @@ pub struct StateMachine {
     settings: Option<(u64, Settings)>,
     /// The last entry whose effect may have depended on what held before it.
     last_decided: u64,
+    /// What was missing in the part that this machine never saw.
+    floors: Floors,
     scratch: Scratch,
 }
 
@@ -106,20 +108,20 @@ impl StateMachine {
         if !matches!(entry, Entry::Settings(_) | Entry::Holding(_) | Entry::Floor(_) | Entry::Tick) {
             self.last_decided = number;
         }
-        self.settle(state, log_time_s);
+        self.settle(state, number, log_time_s);
         state.horizon().note(number, log_time_s, matters_until_s);
         effect
     }
 
     /// Books what became final, and forgets what may be forgotten.
-    fn settle(&mut self, state: &State, log_time_s: u32) {
+    fn settle(&mut self, state: &State, number: u64, log_time_s: u32) {
         let effects = &mut self.scratch.effects;
         let mut outcomes = state.outcomes();
         for one in effects.finals.drain(..) {
             outcomes.finalize(&one, log_time_s);
         }
         if let Some((_, settings)) = &self.settings {
-            outcomes.tidy(settings, log_time_s);
+            outcomes.tidy(number, settings, log_time_s);
         }
         drop(outcomes);
         if !effects.dependencies.is_empty() {
@@ -268,12 +270,16 @@ impl StateMachine {
     }
 
     /// What was missing in the part that this machine never saw.
-    fn floor(&self, state: &State, floor: Floor) -> Effect {
+    fn floor(&mut self, state: &State, floor: Floor) -> Effect {
         let unseen = self.first.map_or(0, |first| first - 1);
         let mut floors = Floors::default();
         floors.raise(RemovalReason::Expired, floor.through.min(unseen));
         floors.raise(RemovalReason::Overflow, floor.loss.min(unseen));
-        state.registry.raise_floors(&floors);
+        // Raising them walks every user; nearly always they say nothing new.
+        if floors != self.floors {
+            self.floors = floors;
+            state.registry.raise_floors(&floors);
+        }
         Effect::None
     }
 }

@@ -40,13 +40,23 @@ impl Broadcasts {
         ring.first + ring.frames.len() as u64
     }
 
-    /// Those behind `cursor` that are still here; moves the cursor to the head.
-    pub fn behind(&self, cursor: &mut u64) -> Vec<Frame> {
+    /// Those behind `cursor` that are still here, at most `max_bytes` of them (one comes even if it is larger), and whether
+    /// there are more; moves the cursor behind them.
+    pub fn behind(&self, cursor: &mut u64, max_bytes: u64) -> (Vec<Frame>, bool) {
         let ring = self.read();
         let head = ring.first + ring.frames.len() as u64;
-        let skip = usize::try_from(cursor.saturating_sub(ring.first)).unwrap_or(usize::MAX);
-        *cursor = head;
-        ring.frames.iter().skip(skip).cloned().collect()
+        *cursor = (*cursor).max(ring.first);
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        let skip = usize::try_from(*cursor - ring.first).unwrap_or(usize::MAX);
+        for frame in ring.frames.iter().skip(skip) {
+            bytes += frame.body.len() as u64;
+            if bytes > max_bytes && !frames.is_empty() {
+                break;
+            }
+            frames.push(frame.clone());
+            *cursor += 1;
+        }
+        (frames, *cursor < head)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Ring> {
@@ -64,12 +74,15 @@ mod tests {
         let broadcasts = Broadcasts::default();
         broadcasts.push(frame(0));
         let mut cursor = broadcasts.head();
-        assert!(broadcasts.behind(&mut cursor).is_empty());
+        assert_eq!(broadcasts.behind(&mut cursor, 1_000), (Vec::new(), false));
         (1..=3).for_each(|index| broadcasts.push(frame(index)));
-        assert!(broadcasts.behind(&mut cursor).iter().map(|frame| frame.accepted_at_us).eq(1..=3));
-        assert!(broadcasts.behind(&mut cursor).is_empty());
+        let (first, more) = broadcasts.behind(&mut cursor, 2);
+        assert!(first.iter().map(|frame| frame.accepted_at_us).eq(1..=2) && more, "two bytes at most");
+        let (last, more) = broadcasts.behind(&mut cursor, 0);
+        assert!(last.iter().map(|frame| frame.accepted_at_us).eq(3..=3) && !more, "one comes in any case");
+        assert_eq!(broadcasts.behind(&mut cursor, 1_000), (Vec::new(), false));
         (4..=200).for_each(|index| broadcasts.push(frame(index)));
-        let kept = broadcasts.behind(&mut cursor);
+        let (kept, _) = broadcasts.behind(&mut cursor, 1_000);
         assert!(kept.iter().map(|frame| frame.accepted_at_us).eq(200 - KEPT_FRAMES as u64 + 1..=200));
     }
 }

@@ -11,8 +11,11 @@ use crate::log::entry::{self, DecodeError, Entry, Publish, Recipients};
 use crate::log::{LogEntry, Tail, TailError};
 use crate::metrics::Stage;
 
-/// Bytes of entries applied before others get a turn: some 10,000 recipients.
-const YIELD_AFTER_BYTES: usize = 128 * 1024;
+/// Work done before others get a turn, in bytes of entries: some 10,000 recipients.
+const YIELD_AFTER: usize = 128 * 1024;
+
+/// What a recipient counts as: one of a topic stands in no entry.
+const RECIPIENT_WORK: usize = 12;
 
 /// While the state is rebuilt, progress is reported each time so many entries were applied.
 const PROGRESS_ENTRIES: u64 = 500_000;
@@ -75,15 +78,15 @@ impl Follower {
         let entries = self.tail.next().await?;
         let mut work = 0;
         for entry in entries {
-            work += entry.payload.len();
             let number = entry.number;
             let live = number > self.rebuilt_at;
-            apply_one(&self.shared, &mut self.machine, &entry, live)
+            let recipients = apply_one(&self.shared, &mut self.machine, &entry, live)
                 .map_err(|error| FollowError::Entry { number, error })?;
+            work += entry.payload.len() + recipients as usize * RECIPIENT_WORK;
             if !live && number.is_multiple_of(PROGRESS_ENTRIES) {
                 tracing::info!(applied = number, of = self.rebuilt_at, "rebuilding the state from the log");
             }
-            if work > YIELD_AFTER_BYTES {
+            if work > YIELD_AFTER {
                 work = 0;
                 tokio::task::yield_now().await;
             }
@@ -94,12 +97,13 @@ impl Follower {
     }
 }
 
+/// Applies an entry and returns to how many mailboxes it came.
 fn apply_one(
     shared: &Shared,
     machine: &mut StateMachine,
     entry: &LogEntry,
     live: bool,
-) -> Result<(), DecodeError> {
+) -> Result<u32, DecodeError> {
     let decoded = entry::decode(&entry.payload)?;
     let publish = if let Entry::Publish(publish) = &decoded { Some(publish) } else { None };
     let frame =
@@ -114,6 +118,7 @@ fn apply_one(
         shared.state.registry.all_sessions().iter().for_each(|session| session.wake());
     }
     shared.applied.advance(entry.number);
+    let recipients = if let Effect::Published(receipt) = &effect { receipt.recipients } else { 0 };
     if let Some(publish) = publish
         && live
     {
@@ -122,7 +127,7 @@ fn apply_one(
         }
         shared.waiters.complete(publish.id, effect);
     }
-    Ok(())
+    Ok(recipients)
 }
 
 fn count(shared: &Shared, publish: &Publish, recipients: u32, online: u32) {

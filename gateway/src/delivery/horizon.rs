@@ -8,7 +8,8 @@
 //! That could go on for ever: an absent user whose mailbox is always full makes one chain of all that is sent. So the second
 //! rule yields after a day to a weaker one: what still matters keeps what it depended on. A restart may then decide anew
 //! about notifications that are long over, and a full mailbox may lose another one for it; that is announced like any other
-//! overflow.
+//! overflow. Where full mailboxes refuse, it never yields: a refusal leaves no trace in the mailbox, and who was refused must
+//! stay so. Then only the disk bounds the log.
 
 use std::collections::VecDeque;
 
@@ -108,7 +109,7 @@ impl Horizon {
     /// Not even what does not matter any more may have lost what it depended on: a notification that is refused because of
     /// an earlier one would be kept where that one is not known, and push out others that do matter.
     #[must_use]
-    pub fn droppable(&self, log_time_s: u32, limit: u64) -> u64 {
+    pub fn droppable(&self, log_time_s: u32, limit: u64, may_yield: bool) -> u64 {
         let past = self.checkpoints.iter().take_while(|stretch| stretch.matters_until_s <= log_time_s);
         let unneeded = past.last().map_or(0, |stretch| stretch.last).min(limit);
         let mut through = unneeded;
@@ -119,7 +120,7 @@ impl Horizon {
         }
         let weaker = self.droppable_by_the_weaker_rule(unneeded);
         let held_s = self.since_s(weaker).saturating_sub(self.since_s(through));
-        if held_s > self.max_held_s { weaker } else { through }
+        if may_yield && held_s > self.max_held_s { weaker } else { through }
     }
 
     /// The last number, at most `unneeded`, on which nothing depends that still matters.
@@ -183,9 +184,9 @@ mod tests {
         horizon.note(2, 10, 50);
         horizon.note(3, 70, 90);
         horizon.note(4, 200, 300);
-        assert_eq!(horizon.droppable(99, u64::MAX), 0, "the first stretch still matters");
-        assert_eq!(horizon.droppable(100, u64::MAX), 3);
-        assert_eq!(horizon.droppable(300, u64::MAX), 4);
+        assert_eq!(horizon.droppable(99, u64::MAX, true), 0, "the first stretch still matters");
+        assert_eq!(horizon.droppable(100, u64::MAX, true), 3);
+        assert_eq!(horizon.droppable(300, u64::MAX, true), 4);
     }
 
     #[test]
@@ -199,13 +200,13 @@ mod tests {
             );
         }
         horizon.depends(3, 7);
-        assert_eq!(horizon.droppable(550, u64::MAX), 2, "7 matters and depends on 3");
-        assert_eq!(horizon.droppable(750, u64::MAX), 7, "7 does not matter any more");
-        assert_eq!(horizon.droppable(750, 5), 2, "5 stays, and may have depended on 3 as well");
+        assert_eq!(horizon.droppable(550, u64::MAX, true), 2, "7 matters and depends on 3");
+        assert_eq!(horizon.droppable(750, u64::MAX, true), 7, "7 does not matter any more");
+        assert_eq!(horizon.droppable(750, 5, true), 2, "5 stays, and may have depended on 3 as well");
         horizon.depends(2, 3);
-        assert_eq!(horizon.droppable(550, u64::MAX), 1, "a chain holds as a whole");
+        assert_eq!(horizon.droppable(550, u64::MAX, true), 1, "a chain holds as a whole");
         horizon.dropped(7);
-        assert_eq!(horizon.droppable(950, u64::MAX), 9);
+        assert_eq!(horizon.droppable(950, u64::MAX, true), 9);
     }
 
     #[test]
@@ -219,7 +220,7 @@ mod tests {
             // Each one is refused because of what came an hour before.
             horizon.depends(number.saturating_sub(60).max(1), number);
             horizon.note(number, log_time_s, log_time_s + u32::try_from(HOURS_MATTERED * 3_600).unwrap());
-            let through = horizon.droppable(log_time_s, u64::MAX);
+            let through = horizon.droppable(log_time_s, u64::MAX, true);
             assert!(
                 through >= dropped && number - dropped <= (HOURS_MATTERED + 24 + 2) * 60,
                 "{number} {dropped}"

@@ -26,6 +26,8 @@ pub struct Outcomes {
     by_id: HashTable<u64>,
     /// Recipients of all notifications so far.
     recipients: u64,
+    /// The last entry that was applied.
+    newest: u64,
     /// Notifications made up to this time, in milliseconds, may have been forgotten.
     forgotten_until_ms: u64,
     /// Who waits until a notification is final, by its number.
@@ -138,11 +140,12 @@ impl Outcomes {
         }
     }
 
-    /// Forgets what may be forgotten, from the front.
-    pub(super) fn tidy(&mut self, settings: &Settings, log_time_s: u32) {
+    /// Forgets what may be forgotten, from the front; `number` is the last entry that was applied.
+    pub(super) fn tidy(&mut self, number: u64, settings: &Settings, log_time_s: u32) {
+        self.newest = number;
         while let Some(front) = self.records.front() {
             if let Some(record) = front {
-                if self.is_remembered(record, settings, log_time_s) {
+                if self.is_remembered(self.first, record, settings, log_time_s) {
                     break;
                 }
                 let (id, number) = (record.id, self.first);
@@ -174,7 +177,8 @@ impl Outcomes {
                 id.made_at_ms().is_some_and(|made_at_ms| made_at_ms <= self.forgotten_until_ms);
             return Err(if may_have_been { NoReport::Forgotten } else { NoReport::Unknown });
         };
-        let record = self.record(*number).filter(|record| self.is_remembered(record, settings, log_time_s));
+        let record =
+            self.record(*number).filter(|record| self.is_remembered(*number, record, settings, log_time_s));
         let record = record.ok_or(NoReport::Forgotten)?;
         let states = record.states.iter().map(|state| Outcome::ALL[usize::from(*state)]).collect();
         Ok(Report { number: *number, states, members: record.members.clone() })
@@ -216,7 +220,7 @@ impl Outcomes {
     pub(super) fn describe(&self, out: &mut Vec<u8>, settings: &Settings, log_time_s: u32) {
         for (number, record) in (self.first..).zip(&self.records) {
             let Some(record) = record else { continue };
-            if !self.is_remembered(record, settings, log_time_s) {
+            if !self.is_remembered(number, record, settings, log_time_s) {
                 continue;
             }
             out.extend(number.to_le_bytes());
@@ -236,8 +240,10 @@ impl Outcomes {
         }
     }
 
-    fn is_remembered(&self, record: &Record, settings: &Settings, log_time_s: u32) -> bool {
-        let came_since = self.recipients - record.recipients_until;
+    /// As long as it is not final for long, and neither too many recipients nor, since each entry takes room here, too many
+    /// entries came since.
+    fn is_remembered(&self, number: u64, record: &Record, settings: &Settings, log_time_s: u32) -> bool {
+        let came_since = (self.recipients - record.recipients_until).max(self.newest.saturating_sub(number));
         let forget_at_s = record.final_at_s.saturating_add(record.retention_s);
         came_since < u64::from(settings.outcome_max_recipients)
             && (record.pending > 0 || log_time_s < forget_at_s)

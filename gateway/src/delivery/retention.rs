@@ -42,11 +42,13 @@ struct Keeper {
 impl Keeper {
     async fn look_after(&self) -> Result<(), AppendError> {
         let now_s = seconds(self.shared.clock.now_ms());
-        if self.shared.state.registry.next_due_s().is_some_and(|due_s| due_s <= now_s) {
-            self.append(entry::encode_tick()).await?;
-        }
         let log =
             self.shared.log.state().await.map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        let due = self.shared.state.registry.next_due_s().is_some_and(|due_s| due_s <= now_s);
+        if due || self.time_would_make_room(log, now_s) {
+            let number = self.append(entry::encode_tick()).await?;
+            self.shared.applied.reached(number).await;
+        }
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.shared.metrics.log_entries.set(gauge(log.head + 1 - log.first));
         self.shared.metrics.log_bytes.set(gauge(log.bytes));
@@ -94,12 +96,27 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whether the log could be trimmed if only its time were `now_s`: when nothing is sent, nothing else moves it.
+    fn time_would_make_room(&self, log: LogState, now_s: u32) -> bool {
+        let state = &self.shared.state;
+        if self.shared.log.durability() == Durability::Process || seconds(state.log_time_ms()) >= now_s {
+            return false;
+        }
+        let limit = if self.is_refresh_due(now_s, log.head) { u64::MAX } else { limit_of(state) };
+        droppable_within(state, now_s, limit) >= log.first + MIN_TRIMMED_ENTRIES
+    }
+
+    /// Whether what holds was said long ago, and not as the last thing.
+    fn is_refresh_due(&self, log_time_s: u32, head: u64) -> bool {
+        let state = &self.shared.state;
+        let said_last = state.settings().is_none_or(|(number, _)| number >= head);
+        !said_last && log_time_s >= state.held_since_s().saturating_add(REFRESH_SECONDS)
+    }
+
     /// Appends again what still holds, if that is long ago and the log has grown since.
     async fn refresh(&self, head: u64) -> Result<(), AppendError> {
         let state = &self.shared.state;
-        let due_s = state.held_since_s().saturating_add(REFRESH_SECONDS);
-        let said_last = state.settings().is_none_or(|(number, _)| number >= head);
-        if seconds(state.log_time_ms()) < due_s || said_last {
+        if !self.is_refresh_due(seconds(state.log_time_ms()), head) {
             return Ok(());
         }
         // Nobody joins or leaves meanwhile: a membership that just ended must not be renewed.
@@ -120,9 +137,19 @@ impl Keeper {
 
 /// The last number that a restart can do without.
 pub(super) fn droppable(state: &State) -> u64 {
+    droppable_within(state, seconds(state.log_time_ms()), limit_of(state))
+}
+
+fn droppable_within(state: &State, log_time_s: u32, limit: u64) -> u64 {
+    // Whoever was refused must stay so: a restart that decides anew could let somebody in.
+    let may_yield = state.settings().is_none_or(|(_, settings)| !settings.reject_on_overflow);
+    state.horizon().droppable(log_time_s, limit, may_yield)
+}
+
+/// What holds must not go with the part of the log that says so.
+fn limit_of(state: &State) -> u64 {
     let holding = [state.settings().map(|(number, _)| number), state.topics().oldest()];
-    let limit = holding.into_iter().flatten().min().map_or(u64::MAX, |number| number - 1);
-    state.horizon().droppable(seconds(state.log_time_ms()), limit)
+    holding.into_iter().flatten().min().map_or(u64::MAX, |number| number - 1)
 }
 
 /// What to append so that what still holds rests on nothing before it.

@@ -3,17 +3,16 @@
 //! A [`Subscription`] holds a cursor and nothing else; what it reads comes from the mailbox (which numbers), the recent
 //! frames (their bytes) and, for old ones, the log. Dropping it detaches exactly this session.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::fetch::{Loaded, hand_over};
 use super::{Delivery, Frame, Shared};
 use crate::domain::{GapReason, Position, UserId};
 use crate::log::ReadError;
-use crate::log::entry::{self, Entry};
 use crate::metrics::Transport;
 use crate::protocol::CloseCode;
 use crate::registry::{Cursor, Item, PullLimits, SessionHandle, SessionId, StartAt, UserKey};
@@ -70,8 +69,8 @@ pub struct Subscription {
     /// Everything behind the first and up to the second number is acked by this session.
     acked: (u64, u64),
     transport: Transport,
-    /// Old frames that were read from the log for the next pull; `None` for one that is gone. Nearly always empty.
-    loaded: BTreeMap<u64, Option<Frame>>,
+    /// Old frames that were read from the log for the next pull. Nearly always empty.
+    loaded: Loaded,
 }
 
 /// Where a page ends.
@@ -143,7 +142,7 @@ impl Delivery {
             broadcasts,
             acked: (attached.cursor.number, attached.cursor.number),
             transport,
-            loaded: BTreeMap::new(),
+            loaded: Loaded::default(),
         })
     }
 
@@ -161,15 +160,20 @@ impl Delivery {
         let shared = &self.shared;
         let (start, foreign) = self.start_at(after).await?;
         let key = shared.state.registry.key(user.as_str());
-        let (mut cursor, head) = shared.state.registry.cursor(&key, start, shared.applied.get());
-        let start = cursor.number;
-        let mut items: Vec<Item> = Vec::new();
+        let (begin, head) = shared.state.registry.cursor(&key, start, shared.applied.get());
         let limits = PullLimits { frames: limit, bytes: PAGE_BYTES };
-        let more = shared.state.registry.pull(&key, &mut cursor, limits, &mut items);
-        let mut frames = Frames { shared, loaded: BTreeMap::new() };
-        let missing = frames.missing(&items);
-        frames.load(missing).await?;
-        frames.hand_over(&items, foreign, start, head, sink);
+        let mut loaded = Loaded::default();
+        let (cursor, more) = loop {
+            let (mut cursor, mut items) = (begin, Vec::new());
+            let more = shared.state.registry.pull(&key, &mut cursor, limits, &mut items);
+            match loaded.find(shared, &items) {
+                Ok(frames) => {
+                    hand_over(shared.epoch, &items, &frames, (foreign, begin.number), head, sink);
+                    break (cursor, more);
+                }
+                Err(missing) => loaded.load(shared, missing).await?,
+            }
+        };
         let at = |number| Position::new(shared.epoch, number);
         Ok(Page { position: at(cursor.number), head: at(head), more })
     }
@@ -271,18 +275,20 @@ impl Subscription {
         let mut items: SmallVec<[Item; 4]> = SmallVec::new();
         let limits = PullLimits { frames: PULL_FRAMES, bytes: PULL_BYTES };
         let more = self.shared.state.registry.pull(&self.key, &mut cursor, limits, &mut items);
-        let frames = Frames { shared: &self.shared, loaded: std::mem::take(&mut self.loaded) };
-        let missing = frames.missing(&items);
-        if !missing.is_empty() {
-            self.loaded = frames.loaded;
-            return Pull::Missing(missing);
-        }
-        frames.hand_over(&items, self.foreign.take(), self.cursor.number, self.head, sink);
-        for frame in self.shared.broadcasts.behind(&mut self.broadcasts) {
-            sink.broadcast(&frame);
-        }
+        let frames = match self.loaded.find(&self.shared, &items) {
+            Ok(frames) => frames,
+            Err(missing) => return Pull::Missing(missing),
+        };
+        let place = (self.foreign.take(), self.cursor.number);
+        hand_over(self.shared.epoch, &items, &frames, place, self.head, sink);
+        self.loaded = Loaded::default();
         self.cursor = cursor;
         self.handle.has_read(cursor.number);
+        if more {
+            return Pull::More;
+        }
+        let (broadcasts, more) = self.shared.broadcasts.behind(&mut self.broadcasts, PULL_BYTES);
+        broadcasts.iter().for_each(|frame| sink.broadcast(frame));
         if more { Pull::More } else { Pull::Drained }
     }
 
@@ -291,10 +297,7 @@ impl Subscription {
     /// # Errors
     /// When the log cannot be read.
     pub async fn load(&mut self, numbers: Vec<u64>) -> Result<(), ReadError> {
-        let mut frames = Frames { shared: &self.shared, loaded: std::mem::take(&mut self.loaded) };
-        let loaded = frames.load(numbers).await;
-        self.loaded = frames.loaded;
-        loaded
+        self.loaded.load(&self.shared, numbers).await
     }
 
     fn at(&self, number: u64) -> Position {
@@ -306,73 +309,5 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.shared.state.registry.detach(&self.key, self.handle.id());
         self.shared.metrics.sessions.of(self.transport).dec();
-    }
-}
-
-/// Where the bytes of frames come from: the recent ones of the node, and what was loaded from the log.
-struct Frames<'a> {
-    shared: &'a Shared,
-    /// Old frames, read from the log; `None` for one that is gone. Nearly always empty.
-    loaded: BTreeMap<u64, Option<Frame>>,
-}
-
-impl Frames<'_> {
-    /// Notifications whose frame is neither recent nor loaded.
-    fn missing(&self, items: &[Item]) -> Vec<u64> {
-        let recent = self.shared.frames.reader();
-        let numbers = items.iter().filter_map(|item| match item {
-            Item::Notification { number, .. } => Some(*number),
-            Item::Gap { .. } => None,
-        });
-        numbers.filter(|number| recent.get(*number).is_none() && !self.loaded.contains_key(number)).collect()
-    }
-
-    async fn load(&mut self, numbers: Vec<u64>) -> Result<(), ReadError> {
-        if numbers.is_empty() {
-            return Ok(());
-        }
-        let entries = self.shared.log.read(numbers.clone()).await?;
-        for (number, entry) in numbers.into_iter().zip(entries) {
-            let frame = entry.and_then(|entry| match entry::decode(&entry.payload) {
-                Ok(Entry::Publish(publish)) => {
-                    Some(Frame { body: publish.body, accepted_at_us: publish.accepted_at_us })
-                }
-                _ => None,
-            });
-            self.loaded.insert(number, frame);
-        }
-        Ok(())
-    }
-
-    /// Gives every item to the sink; `place` is where the reader stands, `head` where live notifications begin.
-    fn hand_over(
-        &self,
-        items: &[Item],
-        foreign: Option<Position>,
-        mut place: u64,
-        head: u64,
-        sink: &mut impl FrameSink,
-    ) {
-        let recent = self.shared.frames.reader();
-        let at = |number| Position::new(self.shared.epoch, number);
-        if let Some(foreign) = foreign {
-            sink.gap(foreign, at(place), None, GapReason::Epoch);
-        }
-        for item in items {
-            match *item {
-                Item::Notification { number, prev } => {
-                    match recent.get(number).or_else(|| self.loaded.get(&number)?.as_ref()) {
-                        Some(frame) => sink.notification(number, prev, frame, number > head),
-                        // It was given up between the look into the mailbox and the look into the log.
-                        None => sink.gap(at(place), at(number), Some(1), GapReason::Overflow),
-                    }
-                    place = number;
-                }
-                Item::Gap { after, until, count, reason } => {
-                    sink.gap(at(after), at(until), count, reason);
-                    place = until;
-                }
-            }
-        }
     }
 }

@@ -47,7 +47,7 @@ impl Refusals for Withdrawing {
         (400, "The id is no UUID, or `limit` or `offset` is out of range."),
         (403, FORBIDDEN),
         (404, "There is no such notification, or it went to everybody who was connected."),
-        (410, "Its outcome is not remembered any more: nothing of it is pending."),
+        (410, "Its outcome is not remembered any more: it was final long ago, or too much came since."),
         (413, "It names too many recipients to be taken back."),
         (
             503,

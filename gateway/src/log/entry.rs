@@ -20,6 +20,9 @@ pub use publish::{Publish, Recipients, encode_publish};
 /// The format this build writes.
 const FORMAT_VERSION: u8 = 1;
 
+/// Bytes in front of the fields: version and kind.
+pub const ENTRY_HEADER_BYTES: usize = 2;
+
 const KIND_PUBLISH: u8 = 1;
 const KIND_SETTINGS: u8 = 2;
 const KIND_TICK: u8 = 3;
@@ -204,7 +207,7 @@ pub fn ack_bytes(user: &str) -> usize {
     2 + user.len() + 16
 }
 
-/// Encodes acks; [`ack_bytes`] of all of them must fit an entry.
+/// Encodes acks; [`ack_bytes`] of all of them and [`ENTRY_HEADER_BYTES`] must fit an entry.
 #[must_use]
 pub fn encode_acks<'a>(acks: impl Iterator<Item = (&'a str, u64, u64)> + Clone) -> Bytes {
     let size = acks.clone().map(|(user, ..)| ack_bytes(user)).sum();

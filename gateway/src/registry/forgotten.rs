@@ -18,7 +18,7 @@ const MAX_LOSSES: usize = 1_024;
 pub(super) struct Forgotten {
     floors: Floors,
     losses: HashTable<Loss>,
-    /// The same users, in the order they were forgotten; those without a loss any more are stale.
+    /// The same users, in the order they were forgotten.
     order: VecDeque<u64>,
 }
 
@@ -42,6 +42,8 @@ impl Forgotten {
         let floors = self.floors(hash);
         if let Ok(entry) = self.losses.find_entry(hash, |loss| loss.hash == hash) {
             entry.remove();
+            // Rare: somebody who lost something comes back. A stale place would push out others.
+            self.order.retain(|known| *known != hash);
         }
         floors
     }

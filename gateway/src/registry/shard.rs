@@ -26,6 +26,7 @@ pub(super) struct Shard {
     forgotten: Forgotten,
     ledger: Ledger,
     high_watermark: u64,
+    online_users: u64,
 }
 
 struct User {
@@ -165,9 +166,11 @@ impl Shard {
                 (0..user.sessions.len()).min_by_key(|index| user.sessions[*index].last_heard_ms())
         {
             displaced = Some(user.sessions.remove(index));
+            self.online_users -= u64::from(user.sessions.is_empty());
         }
         let (cursor, head) = start_of(&user.mailbox, start, applied);
         session.has_read(cursor.number);
+        self.online_users += u64::from(user.sessions.is_empty());
         user.sessions.push(session);
         Attached { cursor, head, displaced }
     }
@@ -184,6 +187,7 @@ impl Shard {
         let Some(user) = self.users.find_mut(hash, |user| &*user.name == name) else { return false };
         let Some(index) = user.sessions.iter().position(|known| known.id() == session) else { return false };
         user.sessions.swap_remove(index);
+        self.online_users -= u64::from(user.sessions.is_empty());
         if user.can_be_forgotten() {
             self.forget(hash, name);
         }
@@ -247,7 +251,7 @@ impl Shard {
     }
 
     pub(super) fn online_users(&self) -> u64 {
-        self.users.iter().filter(|user| !user.sessions.is_empty()).count() as u64
+        self.online_users
     }
 
     pub(super) fn oldest_held(&self) -> Option<u64> {

@@ -176,7 +176,10 @@ impl<'a> Connection<'a> {
             Beat::Wait => {}
             Beat::Send => {
                 self.outbox.text(|out| out.extend(ServerFrame::Heartbeat.to_json()));
-                self.outbox.ping(b"");
+                match self.session.heartbeat_payload() {
+                    Some(number) => self.outbox.ping(&number.to_be_bytes()),
+                    None => self.outbox.ping(b""),
+                }
             }
             Beat::Close(code) => return Some(End::Server(code)),
         }

@@ -127,6 +127,12 @@ impl Session {
         Ask::Now(acks.asked)
     }
 
+    /// What a heartbeat's ping carries: the question that is out, if one is. A client may answer only the latest ping (RFC 6455
+    /// §5.5.3), and whoever answers this one has read all that went before.
+    pub(super) fn heartbeat_payload(&self) -> Option<u64> {
+        self.auto_ack.as_ref().filter(|acks| acks.outstanding).map(|acks| acks.asked)
+    }
+
     /// What the time `now` asks for.
     pub(super) fn beat(&mut self, now: Instant) -> Beat {
         if self.stalled_since.is_some_and(|since| now >= since + self.write_timeout) {
@@ -290,6 +296,9 @@ mod tests {
         assert_eq!(session.ask(8, start), Ask::Later);
         assert_eq!(session.deadline(), start + ACK_PERIOD);
         assert_eq!(session.ask(8, start + ACK_PERIOD), Ask::Now(8));
+        assert_eq!(session.heartbeat_payload(), Some(8), "the latest ping asks what the one before it asked");
+        assert_eq!(session.inbound(pong(8)), Inbound::Answered(8));
+        assert_eq!(session.heartbeat_payload(), None);
         let mut own = Session::new(PERIOD, WRITE_TIMEOUT, AckMode::Client, 0, start, 7);
         assert_eq!(own.ask(7, start), Ask::Nothing, "this client acks itself");
         let position = Position::new(crate::domain::Epoch::from_bits(7), 9);

@@ -85,13 +85,11 @@ async fn a_subscription_outlives_retention_and_a_restart() {
         hand.set(now_us);
         gateway.until_metric("gateway_mailbox_depth", 0.0).await;
     }
-    let entries = || async { gateway.metric("gateway_log_entries").await };
+    // Nothing is sent any more: time alone makes room.
+    now_us += 26 * HOUR_US;
+    hand.set(now_us);
     until_some("the log to be trimmed", async || {
-        // Log time moves with what is appended.
-        now_us += SECOND_US;
-        hand.set(now_us);
-        gateway.send(json!({"to": ["user-0"], "ttl_seconds": 1})).await.accepted();
-        (entries().await < 6_000.0).then_some(())
+        (gateway.metric("gateway_log_entries").await < 1_100.0).then_some(())
     })
     .await;
     gateway.stop().await;

@@ -141,7 +141,7 @@ impl MachineModel {
             }
             Entry::Tick | Entry::Floor(_) => Told::Nothing,
         };
-        self.forget_outcomes();
+        self.forget_outcomes(number);
         told
     }
 
@@ -337,12 +337,13 @@ impl MachineModel {
         }
     }
 
-    fn forget_outcomes(&mut self) {
+    fn forget_outcomes(&mut self, newest: u64) {
         let now_s = self.now_s();
         let Some(settings) = &self.settings else { return };
         for known in &mut self.notifications {
             let long_ago = known.final_at_s.is_some_and(|at_s| at_s + known.retention_s <= now_s);
-            let too_many = known.recipients_since >= u64::from(settings.outcome_max_recipients);
+            let came_since = known.recipients_since.max(newest - known.number);
+            let too_many = came_since >= u64::from(settings.outcome_max_recipients);
             known.forgotten |= long_ago || too_many;
         }
     }

@@ -135,7 +135,8 @@ fn what_was_refused_does_not_come_back_to_push_out_what_matters() {
     node.clock_s += 500;
     // Only the last one matters. Whatever limits what may go, none of those before goes alone.
     for limit in 0..=5 {
-        let through = node.instance.state.horizon().droppable(u32::try_from(node.clock_s).unwrap(), limit);
+        let through =
+            node.instance.state.horizon().droppable(u32::try_from(node.clock_s).unwrap(), limit, true);
         assert_ne!(through, 2, "the one that was refused would stay without its reason");
     }
 }
