@@ -100,7 +100,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "outcomes.max_recipients",
         "2000000",
-        "Recipients whose outcomes are remembered: a notification with so many recipients after it is forgotten.",
+        "Recipients whose outcomes are remembered: a notification with so many recipients or log entries after it is forgotten.",
     ),
     setting("topics.max_subscribers", "100000", "Users who may subscribe to one topic."),
     setting("topics.max_per_user", "1000", "Topics one user may subscribe to."),

@@ -221,4 +221,52 @@ mod tests {
         let decision = NewEntry::housekeeping(Bytes::from_static(b"give up"));
         assert_eq!(log.append(vec![decision]).await, [Ok(6)], "a decision always fits");
     }
+
+    /// A log whose tail keeps only the newest when it is behind, as a bounded channel would.
+    struct Lossy(MemoryLog);
+
+    struct LossyTail(Box<dyn Tail>);
+
+    impl Log for Lossy {
+        fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
+            self.0.append(batch)
+        }
+
+        fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError> {
+            Ok(Box::new(LossyTail(self.0.tail(after)?)))
+        }
+
+        fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>> {
+            self.0.read(numbers)
+        }
+
+        fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
+            self.0.state()
+        }
+
+        fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
+            self.0.trim(through)
+        }
+
+        fn durability(&self) -> Durability {
+            self.0.durability()
+        }
+    }
+
+    impl Tail for LossyTail {
+        fn next(&mut self) -> BoxFuture<'_, Result<Vec<LogEntry>, TailError>> {
+            Box::pin(async {
+                let mut entries = self.0.next().await?;
+                entries.drain(..entries.len().saturating_sub(100));
+                Ok(entries)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn the_suite_finds_a_tail_that_drops_when_it_is_slow() {
+        let suite = contract::a_slow_tail_delays_nobody_and_misses_nothing(Arc::new(Lossy(new_log(Clock::manual(1_000_000).0))));
+        let found = tokio::spawn(suite).await;
+        assert!(found.is_err_and(|error| error.is_panic()), "it must not pass");
+    }
 }

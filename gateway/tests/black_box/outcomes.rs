@@ -262,7 +262,7 @@ async fn recipients_are_listed_part_by_part() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_never_was_is_unknown_and_what_is_long_over_is_gone() {
-    let gateway = Gateway::start_with(|config| config.outcomes.max_recipients = 1).await;
+    let gateway = Gateway::start_with(|config| config.outcomes.max_recipients = 2).await;
     let forgotten = gateway.send_text("bob", "first").await;
     let remembered = gateway.send_text("bob", "second").await;
     let everybody = gateway.send(json!({"topic": "*"})).await.accepted();

@@ -1,9 +1,11 @@
 //! A mailbox without a session: pages over HTTP are what a socket would have got, and acks over HTTP count.
 
 use gateway::clock::Clock;
+use gateway::config::LogStore;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Gateway, Place, SOME_TIME_US, segment};
+use crate::process_harness::Folder;
 
 async fn page(gateway: &Gateway, user: &str, query: &str) -> Value {
     let answer = gateway.get(&format!("/v1/users/{}/notifications?{query}", segment(user))).await;
@@ -165,5 +167,37 @@ async fn a_bad_question_is_refused_by_field() {
     }
     page(&gateway, "bob", "limit=1").await;
     page(&gateway, "bob", "limit=1000").await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_leaves_the_recent_frames_while_a_page_is_put_together_is_no_loss() {
+    const WAITING: usize = 200;
+    let folder = Folder::new();
+    let directory = folder.path().to_owned();
+    let gateway = Gateway::start_with(|config| {
+        config.log.store = LogStore::Disk(directory);
+        config.frames.cache.0 = 256 * 1024;
+    })
+    .await;
+    let text = "x".repeat(1_000);
+    let to = |user: &str| json!({"to": [user], "body": text});
+    let (sender, flood): (_, Value) = (gateway.sender(), (0..100).map(|_| to("somebody else")).collect());
+    let flooding = tokio::spawn(async move {
+        loop {
+            sender.post("/v1/notifications/batch", &flood).await.accepted();
+        }
+    });
+    let waiting: Value = (0..WAITING / 10).map(|_| to("bob")).collect();
+    for round in 1..=10 {
+        gateway.sender().post("/v1/notifications/batch", &waiting).await.accepted();
+        for _ in 0..10 {
+            let page = page(&gateway, "bob", "limit=1000").await;
+            assert_eq!(texts(&page).len(), round * WAITING / 10, "everything waits, so everything is there");
+        }
+    }
+    flooding.abort();
+    // Ended for good: a request of its own would still count as active.
+    assert!(flooding.await.is_err_and(|error| error.is_cancelled()));
     gateway.stop().await;
 }
