@@ -18,6 +18,9 @@ use crate::log::{AppendError, Durability, LogState, NewEntry};
 /// The log is trimmed by at least so many entries at once, unless it is short of room.
 const MIN_TRIMMED_ENTRIES: u64 = 1_024;
 
+/// How long what was appended may take to be applied here.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What still holds is appended again so often, in seconds of log time: the log keeps at most so much more than it needs.
 pub(super) const REFRESH_SECONDS: u32 = 3_600;
 
@@ -46,8 +49,7 @@ impl Keeper {
             self.shared.log.state().await.map_err(|error| AppendError::Unavailable(error.to_string()))?;
         let due = self.shared.state.registry.next_due_s().is_some_and(|due_s| due_s <= now_s);
         if due || self.time_would_make_room(log, now_s) {
-            let number = self.append(entry::encode_tick()).await?;
-            self.shared.applied.reached(number).await;
+            self.append_and_apply(entry::encode_tick()).await?;
         }
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.shared.metrics.log_entries.set(gauge(log.head + 1 - log.first));
@@ -60,8 +62,7 @@ impl Keeper {
 
     async fn trim_what_nothing_refers_to(&self, log: LogState) -> Result<(), AppendError> {
         if let Some(through) = log.short_of_room_until {
-            let number = self.append(entry::encode_give_up(through)).await?;
-            self.shared.applied.reached(number).await;
+            self.append_and_apply(entry::encode_give_up(through)).await?;
         }
         let state = &self.shared.state;
         // Read before the walk: a notification applied later has a greater number.
@@ -121,17 +122,26 @@ impl Keeper {
         }
         // Nobody joins or leaves meanwhile: a membership that just ended must not be renewed.
         let _unchanged = self.shared.membership_changes.write().await;
-        let number = self.append(entry::encode_tick()).await?;
-        self.shared.applied.reached(number).await;
+        self.append_and_apply(entry::encode_tick()).await?;
         for payload in renewals(state) {
-            let number = self.append(payload).await?;
-            self.shared.applied.reached(number).await;
+            self.append_and_apply(payload).await?;
         }
         Ok(())
     }
 
     async fn append(&self, payload: Bytes) -> Result<u64, AppendError> {
         self.committer.append(NewEntry::housekeeping(payload)).await
+    }
+
+    /// Does not wait for ever: where an entry cannot be applied, nothing behind it is, and whoever joins a topic must not
+    /// hang on this.
+    async fn append_and_apply(&self, payload: Bytes) -> Result<(), AppendError> {
+        let number = self.append(payload).await?;
+        if self.shared.applied.reached_within(number, APPLY_TIMEOUT).await {
+            Ok(())
+        } else {
+            Err(AppendError::Ambiguous("it is not applied".to_owned()))
+        }
     }
 }
 

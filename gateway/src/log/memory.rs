@@ -265,7 +265,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_suite_finds_a_tail_that_drops_when_it_is_slow() {
-        let suite = contract::a_slow_tail_delays_nobody_and_misses_nothing(Arc::new(Lossy(new_log(Clock::manual(1_000_000).0))));
+        let suite = contract::a_slow_tail_delays_nobody_and_misses_nothing(Arc::new(Lossy(new_log(
+            Clock::manual(1_000_000).0,
+        ))));
         let found = tokio::spawn(suite).await;
         assert!(found.is_err_and(|error| error.is_panic()), "it must not pass");
     }
