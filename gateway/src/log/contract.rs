@@ -23,6 +23,7 @@ macro_rules! log_contract_tests {
             a_dropped_append_future_loses_only_the_answer,
             a_tail_far_behind_catches_up_while_more_comes,
             trimming_keeps_numbers_and_bytes_of_what_stays,
+            what_was_acknowledged_is_there_for_whoever_looks_next,
         );
     };
     (@each $new_log:expr; $($name:ident,)*) => {
@@ -162,6 +163,21 @@ pub(crate) async fn reads_return_what_the_tail_shows(log: AnyLog) {
     let shown = take(&mut log.tail(0).unwrap(), 4).await;
     let read = log.read(vec![3, 1, 5, 0]).await.unwrap();
     assert_eq!(read, [Some(shown[2].clone()), Some(shown[0].clone()), None, None]);
+}
+
+pub(crate) async fn what_was_acknowledged_is_there_for_whoever_looks_next(log: AnyLog) {
+    let mut open = log.tail(0).unwrap();
+    for round in 1..=50_u64 {
+        let sent = payload(&format!("round {round}"));
+        assert_eq!(append(&log, vec![sent.clone()]).await, [round]);
+        let state = log.state().await.unwrap();
+        assert_eq!(state.head, round);
+        let read = log.read(vec![round]).await.unwrap().remove(0).expect("it was acknowledged");
+        assert_eq!((read.number, &read.payload), (round, &sent));
+        assert_eq!(take(&mut log.tail(round - 1).unwrap(), 1).await, [read.clone()], "a new tail shows it");
+        assert_eq!(take(&mut open, 1).await, [read], "and so does an open one");
+        assert_eq!(log.state().await.unwrap().epoch, state.epoch);
+    }
 }
 
 pub(crate) async fn an_entry_too_large_is_refused_alone(log: AnyLog) {
