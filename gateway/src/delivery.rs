@@ -50,7 +50,7 @@ pub use outcomes::{NoReport, Outcomes, Report};
 pub use publish::{Accepted, PublishError};
 pub use state::State;
 pub use subscribe::{After, FrameSink, Page, Pull, SubscribeError, Subscription};
-pub use topics::{Joined, Members, Topics};
+pub use topics::{CannotJoin, Members, Refused, Topics};
 
 /// How the delivery works, apart from what goes through the log as [`Settings`].
 #[derive(Debug, Clone)]
@@ -264,8 +264,14 @@ impl Applied {
         }
     }
 
+    /// Whether `number` is applied before the time is over; `false` at once where nothing will be any more.
     pub(crate) async fn reached_within(&self, number: u64, timeout: Duration) -> bool {
-        tokio::time::timeout(timeout, self.reached(number)).await.is_ok()
+        tokio::select! {
+            biased;
+            () = self.reached(number) => true,
+            () = self.halted.cancelled() => false,
+            () = tokio::time::sleep(timeout) => false,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! The handshake is judged here (RFC 6455 §4.2); what runs behind it is in `connection`. A browser cannot read a refused
 //! upgrade, so a client that offers the subprotocol `notify.v1` is upgraded and then closed with the code that says why.
 
+mod blocking;
 mod connection;
 mod goodbye;
 mod outbox;

@@ -220,10 +220,7 @@ impl StateMachine {
 
     fn subscribe(&self, state: &State, number: u64, membership: &Membership) -> Effect {
         let Some((_, settings)) = &self.settings else { return Effect::None };
-        let mut topics = state.topics();
-        for user in membership.users.iter() {
-            topics.join(membership.topic(), user, number, settings);
-        }
+        state.topics().join(membership.topic(), membership.users.iter(), number, settings);
         Effect::None
     }
 

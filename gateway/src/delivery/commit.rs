@@ -71,28 +71,24 @@ impl Committer {
         let NewEntry { payload, housekeeping } = entry;
         let gone = || AppendError::Unavailable("the gateway is stopping".to_owned());
         let payloads = SmallVec::from_buf([payload]);
-        let room =
-            self.room_for(&payloads).await.map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        let room = self.room_for(&payloads).await.map_err(AppendError::Unavailable)?;
         let (answer, number) = oneshot::channel();
         let hand_over = HandOver { payloads, housekeeping, answer: Answer::Number(answer), _room: room };
         self.queue.send(hand_over).map_err(|_| gone())?;
         number.await.map_err(|_| gone())?
     }
 
-    /// Waits for room in the queue, not for ever.
-    pub(super) async fn room_for(&self, payloads: &[Bytes]) -> Result<OwnedSemaphorePermit, PublishError> {
+    /// Waits for room in the queue, not for ever; says why there is none.
+    pub(super) async fn room_for(&self, payloads: &[Bytes]) -> Result<OwnedSemaphorePermit, String> {
         let bytes: usize = payloads.iter().map(Bytes::len).sum();
         let kibibytes = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX).min(QUEUE_KIBIBYTES);
-        match Arc::clone(&self.room).try_acquire_many_owned(kibibytes) {
-            Ok(room) => Ok(room),
-            Err(_) => {
-                tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.room).acquire_many_owned(kibibytes))
-                    .await
-                    .map_err(|_| {
-                        PublishError::Unavailable("too many notifications wait for the log".to_owned())
-                    })?
-                    .map_err(|_| PublishError::Unavailable("it is stopping".to_owned()))
-            }
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kibibytes) {
+            return Ok(room);
+        }
+        let waiting = Arc::clone(&self.room).acquire_many_owned(kibibytes);
+        match tokio::time::timeout(QUEUE_TIMEOUT, waiting).await {
+            Ok(room) => Ok(room.expect("the semaphore is never closed")),
+            Err(_) => Err("too much waits for the log".to_owned()),
         }
     }
 }

@@ -67,6 +67,7 @@ impl Follower {
                     tracing::error!(%error, "the log cannot be followed; not ready any more");
                     lifecycle.set_not_ready();
                     self.shared.applied.halt();
+                    self.shared.waiters.abandon(&error.to_string());
                     return std::future::pending().await;
                 }
             }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::Delivery;
 use super::outcomes::{NoReport, Report};
 use super::state::seconds;
-use super::topics::Joined;
+use super::topics::Refused;
 use crate::domain::{NotificationId, Outcome, Position, TopicName, UserId};
-use crate::log::entry::{self, Entry, EntryTooLarge, Recipients};
+use crate::log::entry::{self, Entry, EntryTooLarge, Publish, Recipients};
 use crate::log::{AppendError, NewEntry, ReadError};
 use crate::protocol::CloseCode;
 
@@ -62,7 +62,7 @@ pub struct Membership {
     /// Subscribers of the topic afterwards.
     pub subscribers: usize,
     /// Users that could not join, each with the reason.
-    pub refused: Vec<(UserId, Joined)>,
+    pub refused: Refused,
 }
 
 impl Delivery {
@@ -99,10 +99,8 @@ impl Delivery {
     pub async fn withdraw(&self, id: NotificationId) -> Result<OutcomeReport, OutcomeError> {
         let report = self.report(id)?;
         if report.states.contains(&Outcome::Pending) {
-            let entry = self.shared.log.read(vec![report.number]).await?.into_iter().flatten().next();
-            let decoded = entry.and_then(|entry| entry::decode(&entry.payload).ok());
             // What left the log waits for nobody.
-            if let Some(Entry::Publish(publish)) = decoded {
+            if let Some(publish) = self.published(report.number).await? {
                 let names =
                     if let Recipients::Users(names) = &publish.recipients { Some(names) } else { None };
                 let payload = entry::encode_withdraw(report.number, names).map_err(ChangeError::from)?;
@@ -120,19 +118,11 @@ impl Delivery {
         let names = users.iter().map(UserId::as_str);
         let payload = entry::encode_subscribe(topic.as_str(), names)?;
         let _unrenewed = self.shared.membership_changes.read().await;
-        self.change(payload).await?;
-        let topics = self.shared.state.topics();
-        let members = topics.members(topic.as_str());
-        let missing = users.iter().filter(|user| !members.contains(user.as_str()));
-        let full = self
-            .shared
-            .state
-            .settings()
-            .is_some_and(|(_, settings)| members.len() >= settings.topic_max_subscribers as usize);
-        let reason = if full { Joined::TopicFull } else { Joined::UserFull };
+        let number = self.change(payload).await?;
+        let mut topics = self.shared.state.topics();
         Ok(Membership {
-            subscribers: members.len(),
-            refused: missing.map(|user| (user.clone(), reason)).collect(),
+            subscribers: topics.members(topic.as_str()).len(),
+            refused: topics.take_refused(number),
         })
     }
 
@@ -181,13 +171,18 @@ impl Delivery {
 
     /// The names in a publish entry; `None` once it left the log.
     async fn names_of(&self, number: u64) -> Result<Option<Vec<Arc<str>>>, ReadError> {
+        let publish = self.published(number).await?;
+        Ok(publish.and_then(|publish| match publish.recipients {
+            Recipients::Users(names) => Some(names.iter().map(Arc::from).collect()),
+            Recipients::Topic(_) | Recipients::Everybody => None,
+        }))
+    }
+
+    /// The publish entry with this number; `None` once it left the log.
+    async fn published(&self, number: u64) -> Result<Option<Publish>, ReadError> {
         let entry = self.shared.log.read(vec![number]).await?.into_iter().flatten().next();
-        let decoded = entry.and_then(|entry| entry::decode(&entry.payload).ok());
-        Ok(match decoded {
-            Some(Entry::Publish(publish)) => match publish.recipients {
-                Recipients::Users(names) => Some(names.iter().map(Arc::from).collect()),
-                Recipients::Topic(_) | Recipients::Everybody => None,
-            },
+        Ok(match entry.map(|entry| entry::decode(&entry.payload)) {
+            Some(Ok(Entry::Publish(publish))) => Some(publish),
             _ => None,
         })
     }

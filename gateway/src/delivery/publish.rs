@@ -158,7 +158,7 @@ impl Delivery {
         }
         let room = match self.committer.room_for(&payloads).await {
             Ok(room) => room,
-            Err(error) => return vec![Err(error); count],
+            Err(why) => return vec![Err(PublishError::Unavailable(why)); count],
         };
         let waiters = &self.shared.waiters;
         let flight = Arc::new(Flight::new(count));

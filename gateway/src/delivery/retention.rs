@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::state::{State, seconds};
 use super::{Committer, Shared};
 use crate::log::entry::{self, Floor};
-use crate::log::{AppendError, Durability, LogState, NewEntry};
+use crate::log::{AppendError, Durability, LogState, NewEntry, ReadError};
 
 /// The log is trimmed by at least so many entries at once, unless it is short of room.
 const MIN_TRIMMED_ENTRIES: u64 = 1_024;
@@ -45,8 +45,7 @@ struct Keeper {
 impl Keeper {
     async fn look_after(&self) -> Result<(), AppendError> {
         let now_s = seconds(self.shared.clock.now_ms());
-        let log =
-            self.shared.log.state().await.map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        let log = self.shared.log.state().await.map_err(|ReadError(why)| AppendError::Unavailable(why))?;
         let due = self.shared.state.registry.next_due_s().is_some_and(|due_s| due_s <= now_s);
         if due || self.time_would_make_room(log, now_s) {
             self.append_and_apply(entry::encode_tick()).await?;
@@ -79,7 +78,7 @@ impl Keeper {
         let worth_it = through >= log.first + MIN_TRIMMED_ENTRIES;
         let needed = log.short_of_room_until.is_some() && through >= log.first;
         if worth_it || needed {
-            self.shared.log.trim(through).await;
+            self.trim(through).await;
         }
         Ok(())
     }
@@ -91,10 +90,14 @@ impl Keeper {
         if through >= log.first + MIN_TRIMMED_ENTRIES {
             let floor = Floor { through, loss: state.registry.loss_up_to(through) };
             self.append(entry::encode_floor(floor)).await?;
-            self.shared.log.trim(through).await;
-            state.horizon().dropped(through);
+            self.trim(through).await;
         }
         Ok(())
+    }
+
+    async fn trim(&self, through: u64) {
+        self.shared.log.trim(through).await;
+        self.shared.state.horizon().dropped(through);
     }
 
     /// Whether the log could be trimmed if only its time were `now_s`: when nothing is sent, nothing else moves it.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Notification, NotificationId, Priority, Target};
+use crate::domain::{Notification, NotificationId, Priority, Target, TopicName};
 use crate::log::{
     AppendError, BoxFuture, Durability, LogEntry, LogState, MemoryLog, NewEntry, Tail, TailError,
 };
@@ -204,7 +204,12 @@ async fn an_entry_of_a_later_version_is_never_skipped() {
     let delivery = start(Arc::clone(&log) as Arc<dyn Log>, &lifecycle).await.unwrap();
     assert!(lifecycle.is_ready());
     log.append(vec![NewEntry::ordinary(UNKNOWN_KIND)]).await;
-    delivery.shared.applied.halted.cancelled().await;
+    // Nothing behind it will be applied: whoever waits for that is told at once.
+    let topic = TopicName::parse("news").unwrap();
+    let bob = [UserId::parse("bob").unwrap()];
+    let joining = delivery.join(&topic, &bob);
+    let joined = tokio::time::timeout(std::time::Duration::from_secs(5), joining).await;
+    assert!(matches!(joined, Ok(Err(ChangeError::Unknown(_)))), "{joined:?}");
     assert!(!lifecycle.is_ready(), "a running gateway is not ready any more");
     assert!(!lifecycle.is_stopping(), "but its sockets stay");
 }

@@ -3,7 +3,7 @@
 //! A notification to a topic takes the subscribers of the moment it is applied. They are one shared list: whoever still
 //! needs it (an outcome that may be asked for) keeps it, the next change then works on a copy.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use indexmap::IndexSet;
@@ -20,6 +20,8 @@ pub struct Topics {
     by_user: HashMap<Arc<str>, Vec<Subscription>>,
     /// How many memberships each entry of the log still accounts for.
     by_number: BTreeMap<u64, u32>,
+    /// What the last entries could not do, for those who wait for them on this node; no part of what nodes share.
+    refusals: VecDeque<(u64, Refused)>,
 }
 
 struct Subscription {
@@ -28,33 +30,63 @@ struct Subscription {
     number: u64,
 }
 
-/// What became of the wish to join a topic.
+/// Why a user could not join a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Joined {
-    /// The user is subscribed from now on.
-    New,
-    /// The user was subscribed already.
-    Already,
+pub enum CannotJoin {
     /// The topic has as many subscribers as it may.
     TopicFull,
     /// The user has as many topics as one may.
     UserFull,
 }
 
+/// The users whom one entry could not subscribe.
+pub type Refused = Vec<(Arc<str>, CannotJoin)>;
+
+/// Entries whose refusals are kept until whoever asked has read them.
+const KEPT_REFUSALS: usize = 64;
+
 impl Topics {
-    pub(super) fn join(&mut self, topic: &str, user: &str, number: u64, settings: &Settings) -> Joined {
-        if self.is_member(topic, user) {
-            return Joined::Already;
+    pub(super) fn join<'a>(
+        &mut self,
+        topic: &str,
+        users: impl Iterator<Item = &'a str>,
+        number: u64,
+        settings: &Settings,
+    ) {
+        let mut refused = Refused::new();
+        for user in users {
+            if self.is_member(topic, user) {
+                continue;
+            }
+            match self.obstacle(topic, user, settings) {
+                None => self.add(topic, user, number),
+                Some(why) => refused.push((user.into(), why)),
+            }
         }
+        if !refused.is_empty() {
+            self.refusals.push_back((number, refused));
+            if self.refusals.len() > KEPT_REFUSALS {
+                self.refusals.pop_front();
+            }
+        }
+    }
+
+    /// Whom the entry could not subscribe; told once.
+    pub(super) fn take_refused(&mut self, number: u64) -> Refused {
+        let found = self.refusals.iter().position(|(entry, _)| *entry == number);
+        found.and_then(|index| self.refusals.remove(index)).map_or_else(Refused::new, |(_, refused)| refused)
+    }
+
+    fn obstacle(&self, topic: &str, user: &str, settings: &Settings) -> Option<CannotJoin> {
         let subscribers = self.topics.get(topic).map_or(0, |members| members.len());
+        let topics = self.by_user.get(user).map_or(0, Vec::len);
         if subscribers >= settings.topic_max_subscribers as usize {
-            return Joined::TopicFull;
+            Some(CannotJoin::TopicFull)
+        } else if topics >= settings.user_max_topics as usize {
+            Some(CannotJoin::UserFull)
+        } else {
+            None
         }
-        if self.by_user.get(user).is_some_and(|topics| topics.len() >= settings.user_max_topics as usize) {
-            return Joined::UserFull;
-        }
-        self.add(topic, user, number);
-        Joined::New
     }
 
     /// A membership that holds rests on this entry from now on; returns the one it had rested on, if it was known.

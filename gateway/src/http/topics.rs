@@ -7,7 +7,7 @@ use poem_openapi::param::Path;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::schema::topics::{MAX_USERS, TopicAnswer, UserNames};
-use crate::delivery::{Delivery, Joined};
+use crate::delivery::{CannotJoin, Delivery};
 use crate::domain::{TopicName, UserId};
 use crate::edge::answer::{FORBIDDEN, REQUEST_TIMEOUT, UNSUPPORTED_MEDIA_TYPE};
 use crate::edge::parameters::{Tag, TopicParam};
@@ -143,8 +143,8 @@ impl TopicsApi {
         let membership = self.delivery.join(topic, &[user]).await?;
         let detail = match membership.refused.first() {
             None => return Ok(answer(TopicAnswer::joined(topic.as_str(), &membership))),
-            Some((_, Joined::TopicFull)) => "the topic has as many subscribers as it may",
-            Some(_) => "the user is subscribed to as many topics as one may",
+            Some((_, CannotJoin::TopicFull)) => "the topic has as many subscribers as it may",
+            Some((_, CannotJoin::UserFull)) => "the user is subscribed to as many topics as one may",
         };
         Err(Box::new(Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)))
     }

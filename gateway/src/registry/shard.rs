@@ -66,24 +66,19 @@ impl Shard {
         effects: &mut Effects,
         woken: &mut Vec<Arc<SessionHandle>>,
     ) -> Put {
-        let forgotten = &mut self.forgotten;
-        let user = match self.users.entry(hash, |user| &*user.name == name, |user| user.hash) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                entry.insert(Box::new(User::new(hash, name.into(), forgotten.take(hash)))).into_mut()
-            }
-        };
+        let user = find_or_make(&mut self.users, &mut self.forgotten, hash, name, || name.into());
         let before = effects.finals.len();
         let put = user.mailbox.put(arrival, recipient, bounds, user.readers(), effects);
         self.ledger.arrived(put, &effects.finals[before..]);
+        if put != Put::Rejected {
+            woken.extend(user.sessions.iter().cloned());
+        }
         if put != Put::Kept {
-            woken.extend(user.sessions.iter().filter(|_| put == Put::Dropped).cloned());
             if user.can_be_forgotten() {
                 self.forget(hash, name);
             }
             return put;
         }
-        woken.extend(user.sessions.iter().cloned());
         self.high_watermark = self.high_watermark.max(u64::from(user.mailbox.pending()));
         if arrival.expires_at_s < user.timer_s {
             user.timer_s = arrival.expires_at_s;
@@ -153,13 +148,7 @@ impl Shard {
         applied: u64,
         max_sessions: usize,
     ) -> Attached {
-        let forgotten = &mut self.forgotten;
-        let user = match self.users.entry(hash, |user| user.name == *name, |user| user.hash) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                entry.insert(Box::new(User::new(hash, Arc::clone(name), forgotten.take(hash)))).into_mut()
-            }
-        };
+        let user = find_or_make(&mut self.users, &mut self.forgotten, hash, name, || Arc::clone(name));
         let mut displaced = None;
         if user.sessions.len() >= max_sessions
             && let Some(index) =
@@ -268,9 +257,12 @@ impl Shard {
     }
 
     pub(super) fn take_stats(&mut self) -> RegistryStats {
-        let mut stats = RegistryStats { known_users: self.users.len() as u64, ..RegistryStats::default() };
+        let mut stats = RegistryStats {
+            known_users: self.users.len() as u64,
+            online_users: self.online_users,
+            ..RegistryStats::default()
+        };
         for user in &self.users {
-            stats.online_users += u64::from(!user.sessions.is_empty());
             stats.sessions += user.sessions.len() as u64;
             stats.pending += user.mailbox.pending_by_walking();
             stats.pending_bytes += user.mailbox.pending_bytes();
@@ -301,6 +293,22 @@ impl Shard {
     fn rebuild_timers(&mut self) {
         let set = self.users.iter().filter(|user| user.timer_s != u32::MAX);
         self.timers = set.map(|user| Reverse((user.timer_s, Arc::clone(&user.name), user.hash))).collect();
+    }
+}
+
+/// The user; one who is not known begins with what is remembered of forgotten ones.
+fn find_or_make<'a>(
+    users: &'a mut HashTable<Box<User>>,
+    forgotten: &mut Forgotten,
+    hash: u64,
+    name: &str,
+    own: impl FnOnce() -> Arc<str>,
+) -> &'a mut User {
+    match users.entry(hash, |user| &*user.name == name, |user| user.hash) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => {
+            entry.insert(Box::new(User::new(hash, own(), forgotten.take(hash)))).into_mut()
+        }
     }
 }
 

@@ -5,19 +5,20 @@
 //! costs nobody anything.
 
 use std::future::poll_fn;
-use std::io::{self, Read, Write};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use poem::Upgraded;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::Sockets;
+use super::blocking::Blocking;
 use super::goodbye::{CLOSE_TIMEOUT, answer_close, flush, linger};
-use super::outbox::{MAX_BUFFERED_BYTES, Outbox};
+use super::outbox::Outbox;
 use super::session::{Ask, Beat, Inbound, Session};
 use crate::delivery::{Frame, FrameSink, Pull, Subscription};
 use crate::domain::{Epoch, GapReason, Position};
@@ -366,42 +367,6 @@ fn websocket_config(max_inbound_frame: usize) -> WebSocketConfig {
         .max_write_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(Some(max_inbound_frame))
         .max_frame_size(Some(max_inbound_frame))
-}
-
-/// The socket as tungstenite wants to see it: reads that would wait say so, writes go to the outbox.
-pub(super) struct Blocking<'a, 'b> {
-    pub(super) stream: &'a mut Upgraded,
-    pub(super) outbox: &'a mut Outbox,
-    pub(super) metrics: &'a Metrics,
-    pub(super) context: &'a mut Context<'b>,
-}
-
-impl Read for Blocking<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(buffer);
-        match Pin::new(&mut *self.stream).poll_read(self.context, &mut buffer) {
-            Poll::Ready(result) => {
-                result?;
-                self.metrics.ws_bytes.of(Direction::In).inc_by(buffer.filled().len() as u64);
-                Ok(buffer.filled().len())
-            }
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-}
-
-impl Write for Blocking<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.outbox.len() > MAX_BUFFERED_BYTES {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.outbox.raw(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Composes what a subscription reads into frames.

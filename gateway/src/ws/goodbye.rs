@@ -9,7 +9,8 @@ use poem::Upgraded;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::protocol::WebSocketContext;
 
-use super::connection::{Blocking, READ_BUFFER_BYTES};
+use super::blocking::Blocking;
+use super::connection::READ_BUFFER_BYTES;
 use super::outbox::Outbox;
 use crate::metrics::Metrics;
 use crate::protocol::{CloseCode, ServerFrame};

@@ -160,7 +160,13 @@ async fn a_full_topic_and_a_user_with_too_many_topics_take_no_more() {
     assert_eq!((&busy.body["subscribers"], &busy.body["refused"]), (&json!(1), &refused));
     assert_eq!(topics_of(&gateway, "bob").await, json!(["news", "weather"]));
 
+    // One change may refuse for both reasons: each user hears of the one that stood in the way.
+    let both = gateway.subscribers(Method::PUT, "music", &json!(["bob", "carol", "dave", "erin"])).await;
+    let refused = json!([{"user": "bob", "reason": "user_full"}, {"user": "erin", "reason": "topic_full"}]);
+    assert_eq!((&both.body["subscribers"], &both.body["refused"]), (&json!(2), &refused));
+
     gateway.subscriber(Method::DELETE, "news", "carol").await;
+    gateway.subscriber(Method::DELETE, "music", "dave").await;
     expect_topic(&gateway.subscriber(Method::PUT, "news", "dave").await, "news", 2);
     gateway.stop().await;
 }

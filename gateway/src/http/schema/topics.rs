@@ -8,7 +8,7 @@ use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::delivery::{Joined, Membership};
+use crate::delivery::{CannotJoin, Membership};
 
 /// Users one request may subscribe or unsubscribe.
 pub(in crate::http) const MAX_USERS: usize = 10_000;
@@ -57,11 +57,11 @@ impl TopicAnswer {
     }
 
     pub(in crate::http) fn joined(topic: &str, membership: &Membership) -> Self {
-        let refused = membership.refused.iter().map(|(user, joined)| RefusedUser {
-            user: user.as_str().to_owned(),
-            reason: match joined {
-                Joined::TopicFull => RefusedReason::TopicFull,
-                _ => RefusedReason::UserFull,
+        let refused = membership.refused.iter().map(|(user, why)| RefusedUser {
+            user: user.to_string(),
+            reason: match why {
+                CannotJoin::TopicFull => RefusedReason::TopicFull,
+                CannotJoin::UserFull => RefusedReason::UserFull,
             },
         });
         let refused: Vec<_> = refused.collect();
