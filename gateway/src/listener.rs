@@ -1,8 +1,9 @@
 //! Accepting connections, the way poem's own listener does not.
 //!
 //! Backlog 4096 (a storm of connects is not answered with one-second SYN retransmits), `TCP_NODELAY` (a push is not held
-//! back by Nagle), a pause after a failed accept instead of a busy loop, a cap below the limit of open files, and a deadline
-//! for the first request's headers, so that half-sent requests do not hold descriptors for ever.
+//! back by Nagle), little that is unsent in the kernel (a slow reader's backlog stays in its mailbox), a pause after a
+//! failed accept instead of a busy loop, a cap below the limit of open files, and a deadline for the first request's
+//! headers, so that half-sent requests do not hold descriptors for ever.
 
 mod hang_up;
 
@@ -29,6 +30,10 @@ pub use hang_up::{HangUp, HangUps};
 
 /// Connections the kernel completes before they are accepted; `net.core.somaxconn` may allow fewer.
 pub const BACKLOG: i32 = 4_096;
+
+/// Bytes of one connection that wait in the kernel although the client takes no more. Linux would keep up to 4 MiB: then a
+/// reader that has stopped would cost that much beside its mailbox, and be noticed minutes later.
+const MAX_UNSENT_BYTES: u32 = 64 * 1024;
 
 /// How long accepting rests after an error, out of descriptors for example.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -93,6 +98,8 @@ impl BoundListener {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        // Accepted connections inherit it.
+        socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into())?;

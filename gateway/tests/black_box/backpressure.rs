@@ -235,3 +235,20 @@ async fn a_client_that_never_reads_is_disconnected() {
     drop((stuck, quick));
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_does_not_read_does_not_pile_up_in_the_kernel() {
+    let gateway = Gateway::start_with(|config| {
+        config.sessions.write_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let stuck = gateway.dial("stuck").receive_buffer(RECEIVE_BUFFER).open().await;
+    // Less than the kernel would take for one connection, if it were let.
+    let text = "x".repeat(16 * 1024);
+    for _ in 0..100 {
+        gateway.send_text("stuck", &text).await;
+    }
+    gateway.until_metric(r#"gateway_sessions_closed_total{code="4108",initiator="server"}"#, 1.0).await;
+    drop(stuck);
+    gateway.stop().await;
+}
