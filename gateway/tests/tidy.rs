@@ -75,6 +75,11 @@ fn rust_files(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
+/// Every Rust file of both crates, tests included.
+fn all_rust_files() -> Vec<(PathBuf, String)> {
+    ["src", "tests", "../loadtest/src", "../loadtest/tests"].into_iter().flat_map(rust_files).collect()
+}
+
 /// The code without its comments and with empty texts; line ends stay where they were.
 fn code_of(text: &str) -> String {
     let bytes: Vec<char> = text.chars().collect();
@@ -293,7 +298,7 @@ fn the_check_of_layers_stays_green_on_what_is_allowed() {
 
 #[test]
 fn no_file_is_longer_than_a_reader_can_bear() {
-    let files = rust_files("src").into_iter().chain(rust_files("tests"));
+    let files = all_rust_files().into_iter();
     let long: BTreeMap<PathBuf, usize> = files
         .map(|(path, text)| (path, text.lines().count()))
         .filter(|(_, lines)| *lines > MAX_LINES)
@@ -303,7 +308,7 @@ fn no_file_is_longer_than_a_reader_can_bear() {
 
 #[test]
 fn no_file_and_no_module_is_a_drawer() {
-    for (path, text) in rust_files("src").into_iter().chain(rust_files("tests")) {
+    for (path, text) in all_rust_files() {
         for part in path.with_extension("").iter() {
             assert!(!DRAWERS.contains(&part.to_str().unwrap()), "{} is a drawer", path.display());
         }
@@ -318,9 +323,8 @@ fn no_file_and_no_module_is_a_drawer() {
 
 #[test]
 fn every_file_begins_by_saying_what_lives_in_it() {
-    let silent: Vec<PathBuf> = rust_files("src")
+    let silent: Vec<PathBuf> = all_rust_files()
         .into_iter()
-        .chain(rust_files("tests"))
         .filter(|(_, text)| !text.starts_with("//! "))
         .map(|(path, _)| path)
         .collect();
@@ -329,7 +333,7 @@ fn every_file_begins_by_saying_what_lives_in_it() {
 
 #[test]
 fn lints_are_expected_with_a_reason_and_never_just_allowed() {
-    for (path, text) in rust_files("src").into_iter().chain(rust_files("tests")) {
+    for (path, text) in all_rust_files() {
         let code: String = code_of(&text).split_whitespace().collect();
         for attribute in ["#[allow(", "#![allow(", ",allow("] {
             assert!(!code.contains(attribute), "{}: {attribute}", path.display());
@@ -341,9 +345,8 @@ fn lints_are_expected_with_a_reason_and_never_just_allowed() {
 fn nothing_is_left_for_later_in_writing() {
     // In two parts: this file is about them.
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME")];
-    let mut texts = rust_files("src");
-    texts.extend(rust_files("tests"));
-    for name in ["README.md", "ARCHITECTURE.md"] {
+    let mut texts = all_rust_files();
+    for name in ["README.md", "ARCHITECTURE.md", "loadtest/README.md"] {
         let path = package().parent().unwrap().join(name);
         // A document that is not written yet leaves nothing for later either.
         texts.extend(fs::read_to_string(&path).map(|text| (path, text)));

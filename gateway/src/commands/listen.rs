@@ -111,7 +111,7 @@ impl Receiver {
         }
         let mut request = url.as_str().into_client_request().map_err(|error| format!("{url}: {error}"))?;
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
-        match tokio_tungstenite::connect_async(request).await {
+        match Box::pin(tokio_tungstenite::connect_async(request)).await {
             Ok((socket, _)) => Ok(socket),
             Err(Error::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();
