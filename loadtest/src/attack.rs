@@ -123,6 +123,20 @@ impl Attack {
         Box::pin(goose.execute()).await.map(drop)
     }
 
+    /// An adapter's request as it goes to the target, with the credential.
+    pub fn addressed(&self, request: &Request) -> reqwest::RequestBuilder {
+        let url = format!("{}{}", self.url, request.path);
+        let mut builder = self.http.request(request.method.clone(), url).body(request.body.clone());
+        builder = builder.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(authorization) = &self.authorization {
+            builder = builder.header(AUTHORIZATION, authorization.clone());
+        }
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        builder
+    }
+
     /// Opens the sockets of one user and waits until each has connected or failed.
     async fn connect(&self, sender: usize, context: &Arc<Context>) {
         // Goose has set up its logger by now; what fails is in the summary.
@@ -202,15 +216,7 @@ impl Attack {
 
     /// Sends a request through goose, which notes it, and says what the answer means.
     async fn post(&self, user: &mut GooseUser, context: &Context, request: &Request) -> Answer {
-        let url = format!("{}{}", self.url, request.path);
-        let mut builder = self.http.request(request.method.clone(), url).body(request.body.clone());
-        builder = builder.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(authorization) = &self.authorization {
-            builder = builder.header(AUTHORIZATION, authorization.clone());
-        }
-        for (name, value) in &request.headers {
-            builder = builder.header(*name, value);
-        }
+        let builder = self.addressed(request);
         let request = GooseRequest::builder()
             .method(GooseMethod::Post)
             .path(request.path.as_str())
@@ -219,7 +225,8 @@ impl Attack {
             .build();
         let response = match user.request(request).await {
             Ok(answered) => answered.response,
-            Err(error) => return Answer::NotNow(error.to_string()),
+            // Goose may have sent it and failed to note it.
+            Err(error) => return Answer::Unknown(error.to_string()),
         };
         match response {
             Ok(response) => {

@@ -215,13 +215,7 @@ impl Run<'_> {
     }
 
     async fn request(&self, request: &Request) -> Result<(), String> {
-        let url = format!("{}{}", self.attack.url, request.path);
-        let mut builder = self.http.request(request.method.clone(), url).body(request.body.clone());
-        builder = builder.header("content-type", "application/json");
-        if let Some(authorization) = &self.attack.authorization {
-            builder = builder.header("authorization", authorization.clone());
-        }
-        let response = builder.send().await.map_err(|error| error.to_string())?;
+        let response = self.attack.addressed(request).send().await.map_err(|error| error.to_string())?;
         let status = response.status();
         if status.is_success() {
             return Ok(());

@@ -266,6 +266,7 @@ impl Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::{Adapter, FastApi};
 
     #[test]
     fn every_scenario_judges_delivery_and_itself() {
@@ -282,14 +283,7 @@ mod tests {
 
     #[test]
     fn a_target_that_can_do_nothing_is_asked_only_what_it_can() {
-        let nothing = Abilities {
-            resume: false,
-            topics: false,
-            several_recipients: false,
-            idempotency: false,
-            gaps: false,
-            drain: false,
-        };
+        let nothing = FastApi.abilities();
         let asked: Vec<&str> = SCENARIOS
             .iter()
             .filter(|scenario| scenario.missing(&nothing, false, true).is_none())
