@@ -34,7 +34,7 @@ fn publish(users: &[UserId]) -> Entry {
         idempotency: None,
     };
     let payload: Bytes =
-        entry::encode_publish(&notification, &[b'x'; FRAME_BYTES]).expect("it fits an entry");
+        entry::encode_publish(&notification, None, &[b'x'; FRAME_BYTES]).expect("it fits an entry");
     entry::decode(&payload).expect("what was encoded decodes")
 }
 

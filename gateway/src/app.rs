@@ -11,6 +11,7 @@ use std::time::Duration;
 use poem::Server;
 use poem::endpoint::BoxEndpoint;
 use poem::{EndpointExt, Response};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -26,10 +27,12 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::{self, BoundListener, HangUps, Limits};
 use crate::log::entry::Settings;
 use crate::log::{DiskLog, DiskOptions, Durability, Log, MemoryLog, OpenError};
-use crate::metrics::Metrics;
+use crate::machine;
+use crate::metrics::{Metrics, SpanLoss};
 use crate::ops::{self, Ops};
 use crate::protocol::CloseCode;
 use crate::sse::{StreamApi, Streams};
+use crate::telemetry::Tracing;
 use crate::ws::{SocketApi, Sockets};
 
 /// HTTP/2 streams one connection may have open at the same time.
@@ -105,16 +108,18 @@ impl App {
     /// # Errors
     /// [`BindError`] when a port is taken or the log cannot be used.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
-        Self::bind_with_clock(config, Clock::system()).await
+        Self::bind_with(config, Clock::system(), Tracing::off()).await
     }
 
-    /// Like [`App::bind`], with a clock of the caller's.
+    /// Like [`App::bind`], with a clock of the caller's and somewhere to record spans.
     ///
     /// # Errors
     /// Those of [`App::bind`].
-    pub async fn bind_with_clock(config: Config, clock: Clock) -> Result<Self, BindError> {
+    pub async fn bind_with(config: Config, clock: Clock, tracing: Tracing) -> Result<Self, BindError> {
         let metrics = Arc::new(Metrics::new());
         metrics.config_info.with_label_values(&[overflow_label(config.mailbox.overflow)]).set(1);
+        let memory_limit = machine::memory_limit_bytes().and_then(|bytes| i64::try_from(bytes).ok());
+        metrics.memory_limit_bytes.set(memory_limit.unwrap_or(0));
         let lifecycle = Lifecycle::new();
         let public = listen(&config, "http.listen", config.http.listen, max_connections(&config), &metrics)?;
         // Its own counters: `gateway_connections` speaks of the public listener.
@@ -123,7 +128,7 @@ impl App {
 
         let log = open_log(&config, &clock).await?;
         let durability = log.durability();
-        let options = delivery_options(&config);
+        let options = delivery_options(&config, tracing);
         let delivery = Delivery::start(log, options, clock, Arc::clone(&metrics), &lifecycle).await?;
 
         let endpoint = public_endpoint(&config, &delivery, &metrics, &lifecycle, public.hang_ups());
@@ -131,7 +136,8 @@ impl App {
             metrics: Arc::clone(&metrics),
             lifecycle: lifecycle.clone(),
             hosts: host_policy(config.ops.listen),
-            refresh: refresh(&delivery, config.mailbox.max_notifications),
+            refresh: refresh(&delivery, &metrics),
+            scraping: Arc::default(),
         });
         Ok(Self {
             public: (public, endpoint),
@@ -205,7 +211,7 @@ impl App {
         let all_ended = lifecycle.end(remaining).await;
         finished.cancel();
         let served_ops = serving_ops.await;
-        audit(&delivery, &metrics, config.mailbox.max_notifications);
+        audit(&delivery, &metrics);
 
         let crashed = lifecycle.has_crashed() || !matches!((served, served_ops), (Ok(Ok(())), Ok(Ok(()))));
         match (crashed, all_ended) {
@@ -217,8 +223,8 @@ impl App {
 }
 
 /// Closes the books: what was accepted is pending or final, to the last one.
-fn audit(delivery: &Delivery, metrics: &Metrics, mailbox_max_count: u32) {
-    delivery.refresh_metrics(mailbox_max_count);
+fn audit(delivery: &Delivery, metrics: &Metrics) {
+    delivery.refresh_metrics();
     let imbalance = metrics.ledger_imbalance.get();
     if imbalance != 0 {
         tracing::error!(imbalance, "the ledger does not balance: this is a bug of the gateway");
@@ -267,7 +273,7 @@ async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, OpenEr
     }
 }
 
-fn delivery_options(config: &Config) -> DeliveryOptions {
+fn delivery_options(config: &Config, tracing: Tracing) -> DeliveryOptions {
     DeliveryOptions {
         settings: Settings {
             mailbox_max_count: config.mailbox.max_notifications,
@@ -285,6 +291,7 @@ fn delivery_options(config: &Config) -> DeliveryOptions {
         frame_cache_bytes: config.frames.cache.0,
         max_sessions_per_user: config.sessions.max_per_user,
         retention_period: RETENTION_PERIOD,
+        tracing,
     }
 }
 
@@ -343,9 +350,18 @@ fn host_policy(listen: SocketAddr) -> HostPolicy {
     if listen.ip().is_loopback() { HostPolicy::LoopbackOnly } else { HostPolicy::Any }
 }
 
-fn refresh(delivery: &Delivery, mailbox_max_count: u32) -> Arc<dyn Fn() + Send + Sync> {
+fn refresh(delivery: &Delivery, metrics: &Arc<Metrics>) -> Arc<dyn Fn() + Send + Sync> {
     let delivery = delivery.clone();
-    Arc::new(move || delivery.refresh_metrics(mailbox_max_count))
+    let metrics = Arc::clone(metrics);
+    Arc::new(move || {
+        delivery.refresh_metrics();
+        metrics.refresh_runtime(&Handle::current());
+        if let Some(spans) = delivery.tracing().counts() {
+            let lost =
+                [(SpanLoss::QueueFull, spans.queue_full()), (SpanLoss::ExportFailed, spans.export_failed())];
+            metrics.set_spans(spans.exported(), lost);
+        }
+    })
 }
 
 fn overflow_label(policy: OverflowPolicy) -> &'static str {

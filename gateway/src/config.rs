@@ -43,6 +43,7 @@ pub struct Config {
     pub frames: Frames,
     pub shutdown: Shutdown,
     pub telemetry: Telemetry,
+    pub trace: Trace,
 }
 
 #[derive(Debug, Clone)]
@@ -157,6 +158,12 @@ pub struct Telemetry {
     pub format: LogFormat,
 }
 
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "each field is documented once, in the table of settings")]
+pub struct Trace {
+    pub trust_remote_sampling: bool,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -240,6 +247,7 @@ impl Config {
                 timeout: values.get("shutdown.timeout")?,
                 reconnect_window: values.get("shutdown.reconnect_window")?,
             },
+            trace: Trace { trust_remote_sampling: values.get("trace.trust_remote_sampling")? },
             telemetry: Telemetry {
                 filter: values.get("telemetry.filter")?,
                 format: values.get("telemetry.format")?,

@@ -16,6 +16,7 @@ mod idempotency;
 mod manage;
 mod outcomes;
 mod publish;
+mod publish_span;
 mod retention;
 mod state;
 mod subscribe;
@@ -33,8 +34,9 @@ use crate::domain::{Epoch, Position, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::log::entry::{Settings, encode_settings};
 use crate::log::{Log, NewEntry, ReadError, TailError};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Transport};
 use crate::protocol::CloseCode;
+use crate::telemetry::Tracing;
 use follow::Follower;
 
 pub use crate::registry::UserSummary;
@@ -63,6 +65,8 @@ pub struct DeliveryOptions {
     pub max_sessions_per_user: usize,
     /// How often the log is looked after; also the least time between two ticks.
     pub retention_period: Duration,
+    /// Where spans are recorded.
+    pub tracing: Tracing,
 }
 
 /// The handle that the edges hold; cheap to clone.
@@ -87,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) membership_changes: RwLock<()>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
+    pub(crate) tracing: Tracing,
     pub(crate) next_session: AtomicU64,
     pub(crate) max_sessions_per_user: usize,
 }
@@ -138,6 +143,7 @@ impl Delivery {
             membership_changes: RwLock::default(),
             metrics,
             clock,
+            tracing: options.tracing.clone(),
             next_session: AtomicU64::new(1),
             max_sessions_per_user: options.max_sessions_per_user,
         });
@@ -172,6 +178,12 @@ impl Delivery {
         &self.shared.clock
     }
 
+    /// Where spans are recorded.
+    #[must_use]
+    pub fn tracing(&self) -> &Tracing {
+        &self.shared.tracing
+    }
+
     /// What is known of a user.
     #[must_use]
     pub fn user(&self, user: &UserId) -> UserSummary {
@@ -201,19 +213,33 @@ impl Delivery {
     }
 
     /// Brings what is counted at scrape time up to date.
-    pub fn refresh_metrics(&self, mailbox_max_count: u32) {
+    pub fn refresh_metrics(&self) {
         let stats = self.shared.state.registry.stats();
         let metrics = &self.shared.metrics;
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         metrics.mailbox_depth.set(gauge(stats.pending));
         metrics.mailbox_bytes.set(gauge(stats.pending_bytes));
-        metrics.mailbox_high_watermark.set(stats.high_watermark as f64 / f64::from(mailbox_max_count));
+        if let Some((_, bounds)) = self.shared.state.settings() {
+            // A mailbox is as full as the bound that it comes nearer to.
+            let count = stats.high_watermark as f64 / f64::from(bounds.mailbox_max_count);
+            let bytes = stats.high_watermark_bytes as f64 / bounds.mailbox_max_bytes as f64;
+            metrics.mailbox_high_watermark.set(count.max(bytes));
+        }
         metrics.users.set(gauge(stats.online_users));
         metrics.known_users.set(gauge(stats.known_users));
         let (topics, memberships) = self.shared.state.topics().counts();
         metrics.topics.set(gauge(topics as u64));
         metrics.memberships.set(gauge(memberships));
         metrics.set_ledger(stats.ledger.accepted, stats.ledger.ended(), stats.imbalance);
+    }
+}
+
+impl Shared {
+    /// Sessions on this node.
+    pub(crate) fn connected(&self) -> u32 {
+        let sessions = [Transport::WebSocket, Transport::ServerSentEvents]
+            .map(|transport| self.metrics.sessions.of(transport).get());
+        u32::try_from(sessions.iter().sum::<i64>()).unwrap_or(0)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod notification;
 pub mod outcome;
 pub mod position;
 pub mod topic;
+pub mod trace_context;
 pub mod user_id;
 
 pub use name::InvalidName;
@@ -14,4 +15,5 @@ pub use notification::{Fingerprint, IdempotencyKey, Notification, NotificationId
 pub use outcome::{DropReason, GapReason, Outcome, OverflowPolicy, RemovalReason};
 pub use position::{Epoch, Position};
 pub use topic::{InvalidTopic, TopicName};
+pub use trace_context::{TraceContext, TraceParent};
 pub use user_id::UserId;

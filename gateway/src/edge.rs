@@ -8,11 +8,14 @@ pub mod body;
 pub mod frame;
 pub mod parameters;
 pub mod problem;
+pub mod progress;
 pub mod spread;
+mod unacked;
 
 pub use admission::{Admission, NotAdmitted};
 pub use answer::{Answer, Refusals};
 pub use body::{BatchBody, InvalidBody, JsonAnswer, JsonBody, JsonText, ListBody};
 pub use parameters::{AckMode, AckParam, AfterParam, UserParam};
 pub use problem::Problem;
+pub use progress::Progress;
 pub use spread::{Pace, ReconnectAdvice};

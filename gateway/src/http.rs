@@ -12,6 +12,7 @@ mod refusal;
 mod schema;
 mod send;
 mod topics;
+mod traced;
 mod users;
 
 use std::collections::HashMap;
@@ -38,6 +39,8 @@ pub use send::SendApi;
 pub use topics::TopicsApi;
 pub use users::UsersApi;
 
+use traced::Traces;
+
 /// What the handlers and what guards them need.
 #[derive(Clone)]
 pub struct Http {
@@ -63,7 +66,8 @@ pub struct Http {
 pub fn routes(http: Http, sessions: impl OpenApi + 'static) -> BoxEndpoint<'static, Response> {
     let guard = Guard::new(&http);
     let delivery = http.delivery.clone();
-    let sending = (SendApi { http: http.clone() }, OutcomeApi { http });
+    let tracing = delivery.tracing().clone();
+    let sending = (SendApi::new(http.clone()), OutcomeApi { http });
     let receiving = (sessions, PullApi { delivery: delivery.clone() });
     let managing = (UsersApi { delivery: delivery.clone() }, TopicsApi { delivery });
     let service = service((sending, receiving, managing));
@@ -80,6 +84,7 @@ pub fn routes(http: Http, sessions: impl OpenApi + 'static) -> BoxEndpoint<'stat
         .nest_no_strip("/ws", Arc::clone(&service))
         .nest_no_strip("/sse", service)
         .with(guard)
+        .with(Traces(tracing))
         .boxed()
 }
 

@@ -19,7 +19,7 @@
 //!
 //! 1. [`domain`]: users, notifications, positions, outcomes
 //! 2. [`protocol`]: frames and close codes
-//! 3. [`clock`], [`config`], [`lifecycle`], [`metrics`], [`auth`]; on them [`telemetry`], [`listener`], [`ops`]
+//! 3. [`clock`], [`config`], [`lifecycle`], [`machine`], [`metrics`], [`auth`]; on them [`telemetry`], [`listener`], [`ops`]
 //! 4. [`log`] and [`registry`], which do not know each other
 //! 5. [`delivery`]: the state machine and the use cases
 //! 6. [`edge`] (what edges share); on it [`http`], [`ws`] and [`sse`], which know neither each other nor the log
@@ -37,6 +37,7 @@ pub mod http;
 pub mod lifecycle;
 pub mod listener;
 pub mod log;
+pub mod machine;
 pub mod metrics;
 pub mod ops;
 pub mod protocol;

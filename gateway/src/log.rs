@@ -113,6 +113,10 @@ pub struct LogState {
     pub head: u64,
     /// What it takes, in bytes of memory or disk.
     pub bytes: u64,
+    /// What it may still take, in bytes of memory or disk.
+    pub free_bytes: u64,
+    /// Below so many free bytes it takes housekeeping only.
+    pub reserve_bytes: u64,
     /// Set when room runs short: the log asks that everything up to this number be given up and trimmed.
     pub short_of_room_until: Option<u64>,
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gateway::app::{App, BindError, RunError};
+use gateway::clock::Clock;
 use gateway::commands::{self, CommandError};
 use gateway::config::{Config, ConfigError, EX_CONFIG, Sources, Values};
 use gateway::log::OpenError;
@@ -99,7 +100,7 @@ async fn serve(options: Serve) -> Result<(), Failure> {
     let (values, warnings) = settle(&options)?;
     let mut config = Config::from_values(&values)?;
     config.log.new_epoch = options.new_epoch;
-    telemetry::install(&config.telemetry)?;
+    let tracing = telemetry::install(&config)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -107,13 +108,16 @@ async fn serve(options: Serve) -> Result<(), Failure> {
         tracing::warn!("open mode on any address: whoever reaches this gateway may send and listen");
     }
     prepare_limits();
-    let app = App::bind(config).await?;
+    let app = App::bind_with(config, Clock::system(), tracing.clone()).await?;
     app.metrics().register_process();
     // Before the greeting: whoever has read it may send a signal.
     let signals = Signals::listen().map_err(|error| Failure::Other(error.to_string()))?;
     // A courtesy: a closed standard output must not keep a gateway from serving.
     let _ = print(&arguments::greeting(&app));
-    app.run_until(signals.received()).await.map_err(|error| match error {
+    let ended = app.run_until(signals.received()).await;
+    // Last: the spans of the end are spans, too.
+    tracing.shut_down().await;
+    ended.map_err(|error| match error {
         RunError::Crashed => Failure::Told,
         error => Failure::Other(error.to_string()),
     })

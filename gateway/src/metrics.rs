@@ -4,14 +4,25 @@
 //! sees the first event. Nothing is ever labelled with a user, an id or a text from outside. Gauges that can be counted at
 //! scrape time are counted there.
 
+mod exemplars;
 mod labels;
+mod make;
+pub mod open_metrics;
+mod process;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use tokio::runtime::Handle;
 
-pub use labels::{Direction, Label, OpenResult, SendResult, Stage, Target, Transport};
+pub use exemplars::TracedHistogram;
+pub use labels::{
+    AckSource, AppendFailure, Direction, Label, OpenResult, ResumeOutcome, SendResult, SpanLoss, Stage,
+    Target, Transport,
+};
+use make::{counter, counters, gauge, histogram, histograms, per_label, registered};
+use process::Process;
 
 use crate::domain::{DropReason, Outcome, Priority};
 use crate::protocol::{CloseCode, Initiator};
@@ -19,14 +30,18 @@ use crate::protocol::{CloseCode, Initiator};
 /// Edges for latencies, in seconds; 0.25 is the edge of the objective.
 const LATENCY_SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// OpenTelemetry's advice for HTTP durations, in seconds.
-const HTTP_SECONDS: &[f64] =
-    &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-const FANOUT_RECIPIENTS: &[f64] =
-    &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0, 5_000.0, 25_000.0];
+/// Of OpenTelemetry's advice for HTTP durations, in seconds, every second or third edge, since each operation has them all, and
+/// one where nearly all of ours are.
+const HTTP_SECONDS: &[f64] = &[0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0];
+const FANOUT_RECIPIENTS: &[f64] = &[1.0, 5.0, 25.0, 100.0, 1_000.0, 10_000.0];
+const LOG_BATCH_ENTRIES: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0];
 const STORED_AGE_SECONDS: &[f64] = &[1.0, 5.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0, 21_600.0, 86_400.0];
 const SESSION_SECONDS: &[f64] = &[1.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0, 86_400.0];
+const REPLAYED_NOTIFICATIONS: &[f64] = &[0.0, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0];
 const BATCH_SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
+/// The name of the histogram that carries exemplars.
+const PUSH_LATENCY: &str = "gateway_push_latency_seconds";
 
 /// A counter for each value of one label.
 #[derive(Clone)]
@@ -66,9 +81,14 @@ macro_rules! declare {
 }
 
 declare! {
-    /// Duration of HTTP requests to the public listener, sockets excluded; a series appears with its first request.
-    http_request_duration: HistogramVec = |registry, help| {
+    /// Answers to HTTP requests to the public listener, sockets excluded; a series appears with its first answer.
+    http_requests: IntCounterVec = |registry, help| {
         let labels = ["http_request_method", "http_route", "http_response_status_code"];
+        registered(registry, IntCounterVec::new(Opts::new("http_server_requests_total", help), &labels))
+    };
+    /// Duration of the API's operations, sockets and pages excluded; a series appears with its first request.
+    http_request_duration: HistogramVec = |registry, help| {
+        let labels = ["http_request_method", "http_route"];
         let options = HistogramOpts::new("http_server_request_duration_seconds", help).buckets(HTTP_SECONDS.to_vec());
         registered(registry, HistogramVec::new(options, &labels))
     };
@@ -88,17 +108,20 @@ declare! {
     /// Recipients of one accepted notification that held a session when it came.
     fanout_recipients: PerLabel<Target, Histogram> = |registry, help| {
         let vector = histograms(registry, "gateway_fanout_recipients", help, FANOUT_RECIPIENTS, "target");
-        per_label(|target: Target| vector.with_label_values(&[target.as_str()]))
+        // What was accepted was understood.
+        let known = Target::ALL.iter().filter(|target| **target != Target::Unknown);
+        PerLabel(known.map(|target| (*target, vector.with_label_values(&[target.as_str()]))).collect())
     };
-    /// Time from acceptance of a notification to a stage of its delivery to a session that was connected when it came.
-    push_latency: PerLabel<Stage, Histogram> = |registry, help| {
-        let vector = histograms(registry, "gateway_push_latency_seconds", help, LATENCY_SECONDS, "stage");
-        per_label(|stage: Stage| vector.with_label_values(&[stage.as_str()]))
+    /// Time from acceptance of a notification to a stage of its delivery to a session that was connected when it came: in the mailbox, handed to the kernel, acked by the client (for the last 64 unacked ones of a session).
+    push_latency: PerLabel<Stage, TracedHistogram> = |registry, help| {
+        let vector = histograms(registry, PUSH_LATENCY, help, LATENCY_SECONDS, "stage");
+        per_label(|stage: Stage| {
+            TracedHistogram::new(vector.with_label_values(&[stage.as_str()]), LATENCY_SECONDS)
+        })
     };
     /// Age of notifications that had waited for a session when it connected, at the time they were written to it.
     stored_delivery_age: Histogram = |registry, help| {
-        let name = "gateway_stored_delivery_age_seconds";
-        registered(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(STORED_AGE_SECONDS.to_vec())))
+        histogram(registry, "gateway_stored_delivery_age_seconds", help, STORED_AGE_SECONDS)
     };
     /// Notifications put into mailboxes, one for each recipient.
     mailbox_enqueued: PerLabel<Priority, IntCounter> = |registry, help| {
@@ -122,9 +145,9 @@ declare! {
     mailbox_depth: IntGauge = |registry, help| gauge(registry, "gateway_mailbox_depth", help);
     /// Bytes of the frames pending in mailboxes.
     mailbox_bytes: IntGauge = |registry, help| gauge(registry, "gateway_mailbox_bytes", help);
-    /// The fullest mailbox since the last scrape, as a share of its bound.
-    mailbox_high_watermark: prometheus::Gauge = |registry, help| {
-        registered(registry, prometheus::Gauge::new("gateway_mailbox_high_watermark_ratio", help))
+    /// The fullest mailbox since the last scrape, as a share of its bound: of notifications or of bytes, whichever is nearer.
+    mailbox_high_watermark: Gauge = |registry, help| {
+        registered(registry, Gauge::new("gateway_mailbox_high_watermark_ratio", help))
     };
     /// Open sessions.
     sessions: PerLabel<Transport, IntGauge> = |registry, help| {
@@ -157,38 +180,52 @@ declare! {
         }
         vector
     };
-    /// How long sessions lasted.
-    session_duration: Histogram = |registry, help| {
-        let options = HistogramOpts::new("gateway_session_duration_seconds", help).buckets(SESSION_SECONDS.to_vec());
-        registered(registry, Histogram::with_opts(options))
+    /// How sessions began: without a position (fresh), behind one with everything since still there (resumed), behind one with a loss announced (gap), with a position of another epoch (foreign).
+    session_resumes: PerLabel<ResumeOutcome, IntCounter> = |registry, help| {
+        counters(registry, "gateway_session_resumes_total", help, "outcome")
     };
+    /// Notifications that had waited for a session and were handed to it when it came.
+    session_replayed: Histogram = |registry, help| {
+        histogram(registry, "gateway_session_replayed_notifications", help, REPLAYED_NOTIFICATIONS)
+    };
+    /// How long sessions lasted.
+    session_duration: Histogram = |registry, help| histogram(registry, "gateway_session_duration_seconds", help, SESSION_SECONDS);
     /// Bytes over WebSockets, framing included.
     ws_bytes: PerLabel<Direction, IntCounter> = |registry, help| {
         counters(registry, "gateway_ws_bytes_total", help, "direction")
     };
     /// Notifications written in one flush of a session.
-    ws_write_batch: Histogram = |registry, help| {
-        let options = HistogramOpts::new("gateway_ws_write_batch_frames", help).buckets(BATCH_SIZES.to_vec());
-        registered(registry, Histogram::with_opts(options))
+    ws_write_batch: Histogram = |registry, help| histogram(registry, "gateway_ws_write_batch_frames", help, BATCH_SIZES);
+    /// Flushes that had to wait because the client's connection took no more bytes.
+    ws_write_stalls: IntCounter = |registry, help| counter(registry, "gateway_ws_write_stalls_total", help);
+    /// Time from a ping that asks for an ack to its pong: the network, and what the client had still to read before it.
+    ping_round_trip: Histogram = |registry, help| {
+        histogram(registry, "gateway_ping_round_trip_seconds", help, LATENCY_SECONDS)
+    };
+    /// Acks that clients sent: answers to pings, frames, requests over HTTP.
+    acks: PerLabel<AckSource, IntCounter> = |registry, help| {
+        counters(registry, "gateway_acks_total", help, "source")
     };
     /// Gaps announced to sessions, by reason.
     gaps: PerLabel<crate::domain::GapReason, IntCounter> = |registry, help| {
         counters(registry, "gateway_gaps_total", help, "reason")
     };
     /// Duration of one append to the log, a batch of entries.
-    log_append: Histogram = |registry, help| {
-        let options = HistogramOpts::new("gateway_log_append_seconds", help).buckets(LATENCY_SECONDS.to_vec());
-        registered(registry, Histogram::with_opts(options))
-    };
+    log_append: Histogram = |registry, help| histogram(registry, "gateway_log_append_seconds", help, LATENCY_SECONDS);
     /// Entries in one append to the log.
-    log_batch: Histogram = |registry, help| {
-        let options = HistogramOpts::new("gateway_log_batch_entries", help).buckets(FANOUT_RECIPIENTS.to_vec());
-        registered(registry, Histogram::with_opts(options))
+    log_batch: Histogram = |registry, help| histogram(registry, "gateway_log_batch_entries", help, LOG_BATCH_ENTRIES);
+    /// Entries that the log did not take, by why; `ambiguous` ones may be in it all the same.
+    log_append_errors: PerLabel<AppendFailure, IntCounter> = |registry, help| {
+        counters(registry, "gateway_log_append_errors_total", help, "kind")
     };
     /// Entries in the log.
     log_entries: IntGauge = |registry, help| gauge(registry, "gateway_log_entries", help);
     /// Bytes of memory or disk that the log takes.
     log_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_bytes", help);
+    /// Bytes that the log may still take: free space on its disk, or what is left of its memory.
+    log_free_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_free_bytes", help);
+    /// Free bytes below which the log refuses what senders offer; 0 in memory.
+    log_reserve_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_reserve_bytes", help);
     /// Connections accepted by the public listener and still open.
     connections: IntGauge = |registry, help| gauge(registry, "gateway_connections", help);
     /// Failed attempts to accept a connection, out of file descriptors for example; each one pauses accepting.
@@ -199,6 +236,26 @@ declare! {
     };
     /// 1 while the gateway is stopping.
     draining: IntGauge = |registry, help| gauge(registry, "gateway_draining", help);
+    /// Bytes of memory that the process may take: the limit of its cgroup, or the machine's memory.
+    memory_limit_bytes: IntGauge = |registry, help| gauge(registry, "gateway_memory_limit_bytes", help);
+    /// Spans in batches that the collector answered well; what it refused of them stands in a log line.
+    spans_exported: IntCounter = |registry, help| counter(registry, "gateway_otel_spans_exported_total", help);
+    /// Spans that were not exported, by why: the queue for them was full, or the collector did not take them.
+    spans_dropped: PerLabel<SpanLoss, IntCounter> = |registry, help| {
+        counters(registry, "gateway_otel_spans_dropped_total", help, "reason")
+    };
+    /// Worker threads of the tokio runtime.
+    tokio_workers: IntGauge = |registry, help| gauge(registry, "tokio_workers", help);
+    /// Tasks of the tokio runtime that have not ended.
+    tokio_live_tasks: IntGauge = |registry, help| gauge(registry, "tokio_live_tasks", help);
+    /// Tasks that are ready and wait in the tokio runtime's global queue.
+    tokio_global_queue_depth: IntGauge = |registry, help| gauge(registry, "tokio_global_queue_depth", help);
+    /// Time that the tokio runtime's workers were busy, of all of them together.
+    tokio_worker_busy: Counter = |registry, help| {
+        registered(registry, Counter::new("tokio_worker_busy_seconds_total", help))
+    };
+    /// How often the tokio runtime's workers found nothing to do and slept.
+    tokio_worker_parks: IntCounter = |registry, help| counter(registry, "tokio_worker_parks_total", help);
     /// Always 1; the labels say what runs.
     build_info: IntGauge = |registry, help| {
         let options = Opts::new("gateway_build_info", help);
@@ -216,14 +273,12 @@ declare! {
 impl Metrics {
     /// Adds the process's own numbers: CPU, memory, file descriptors. At most one gateway in a process should.
     pub fn register_process(&self) {
-        let process = prometheus::process_collector::ProcessCollector::for_self();
         // A second registration in the same process would only repeat the same numbers.
-        let _ = self.registry.register(Box::new(process));
+        let _ = self.registry.register(Box::new(Process::this()));
     }
 
     /// Brings the ledger's counters up to what was read from the mailboxes.
     pub fn set_ledger(&self, accepted: u64, ended: impl Iterator<Item = (Outcome, u64)>, imbalance: u64) {
-        let raise = |counter: &IntCounter, total: u64| counter.inc_by(total.saturating_sub(counter.get()));
         raise(&self.ledger_accepted, accepted);
         for (outcome, total) in ended {
             raise(self.ledger_final.of(outcome), total);
@@ -259,6 +314,28 @@ impl Metrics {
         self.sessions_closed.with_label_values(&[code, initiator.as_str()]).inc();
     }
 
+    /// Brings the runtime's numbers up to date.
+    pub fn refresh_runtime(&self, runtime: &Handle) {
+        let runtime = runtime.metrics();
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.tokio_workers.set(gauge(runtime.num_workers()));
+        self.tokio_live_tasks.set(gauge(runtime.num_alive_tasks()));
+        self.tokio_global_queue_depth.set(gauge(runtime.global_queue_depth()));
+        let workers = 0..runtime.num_workers();
+        let busy: f64 =
+            workers.clone().map(|worker| runtime.worker_total_busy_duration(worker).as_secs_f64()).sum();
+        self.tokio_worker_busy.inc_by((busy - self.tokio_worker_busy.get()).max(0.0));
+        raise(&self.tokio_worker_parks, workers.map(|worker| runtime.worker_park_count(worker)).sum());
+    }
+
+    /// Brings what became of spans up to what the exporter counted.
+    pub fn set_spans(&self, exported: u64, dropped: impl IntoIterator<Item = (SpanLoss, u64)>) {
+        raise(&self.spans_exported, exported);
+        for (reason, total) in dropped {
+            raise(self.spans_dropped.of(reason), total);
+        }
+    }
+
     /// The text exposition format, version 0.0.4.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -267,35 +344,20 @@ impl Metrics {
         encoded.expect("a vector takes every byte");
         text
     }
+
+    /// The exposition format of OpenMetrics, version 1.0: the same numbers, with exemplars.
+    #[must_use]
+    pub fn encode_open_metrics(&self) -> Vec<u8> {
+        open_metrics::encode(&self.registry.gather(), |name, labels, bucket| {
+            let stage = labels.iter().find(|label| name == PUSH_LATENCY && label.name() == "stage")?;
+            let stage = Stage::ALL.iter().find(|known| known.as_str() == stage.value())?;
+            self.push_latency.of(*stage).exemplar(bucket)
+        })
+        .into_bytes()
+    }
 }
 
-fn registered<C: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: prometheus::Result<C>,
-) -> C {
-    let collector = collector.expect("names and labels are fixed and valid");
-    registry.register(Box::new(collector.clone())).expect("each name is declared once");
-    collector
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    registered(registry, IntCounter::new(name, help))
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    registered(registry, IntGauge::new(name, help))
-}
-
-fn counters<L: Label>(registry: &Registry, name: &str, help: &str, label: &str) -> PerLabel<L, IntCounter> {
-    let vector = registered(registry, IntCounterVec::new(Opts::new(name, help), &[label]));
-    per_label(|value: L| vector.with_label_values(&[value.as_str()]))
-}
-
-fn histograms(registry: &Registry, name: &str, help: &str, edges: &[f64], label: &str) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(edges.to_vec());
-    registered(registry, HistogramVec::new(options, &[label]))
-}
-
-fn per_label<L: Label, M>(make: impl Fn(L) -> M) -> PerLabel<L, M> {
-    PerLabel(L::ALL.iter().map(|label| (*label, make(*label))).collect())
+/// Brings a counter up to a total that was counted elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }

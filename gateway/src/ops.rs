@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of what is measured: whoever assembles the gateway hands in what to bring up to date before a scrape.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use poem::http::{StatusCode, header};
 use poem::{
@@ -11,7 +11,7 @@ use poem::{
 
 use crate::auth::{HostPolicy, host};
 use crate::lifecycle::Lifecycle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, open_metrics};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub struct Ops {
     pub hosts: HostPolicy,
     /// Brings gauges up to date before a scrape.
     pub refresh: Arc<dyn Fn() + Send + Sync>,
+    /// Held by the scrape that is being answered: two at once would bring counters up to date twice.
+    pub scraping: Arc<Mutex<()>>,
 }
 
 /// The operator's routes.
@@ -46,16 +48,27 @@ async fn answer_known_hosts<E: Endpoint>(endpoint: Arc<E>, request: Request) -> 
     Ok(endpoint.call(request).await?.into_response())
 }
 
+/// In the format of OpenMetrics, which carries exemplars, for scrapers that ask for it.
 #[handler]
-async fn metrics(ops: Data<&Ops>) -> Response {
+async fn metrics(request: &Request, ops: Data<&Ops>) -> Response {
     let (refresh, metrics) = (Arc::clone(&ops.refresh), Arc::clone(&ops.metrics));
+    let accept: Vec<&str> =
+        request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let accept = accept.join(",");
+    let wanted = quality(&accept, "application/openmetrics-text");
+    let open = wanted > 0.0 && wanted >= quality(&accept, "text/plain");
     // It walks every mailbox: nothing for a thread that serves sockets.
+    let scraping = Arc::clone(&ops.scraping);
     let scrape = tokio::task::spawn_blocking(move || {
+        let _alone = scraping.lock().expect("counting does not panic");
         refresh();
-        metrics.encode()
+        if open { metrics.encode_open_metrics() } else { metrics.encode() }
     });
+    let content_type =
+        if open { open_metrics::CONTENT_TYPE } else { "text/plain; version=0.0.4; charset=utf-8" };
     Response::builder()
-        .header(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")
+        .header(header::CONTENT_TYPE, content_type)
+        .header(header::VARY, "Accept")
         .body(scrape.await.expect("counting does not panic"))
 }
 
@@ -74,5 +87,35 @@ fn ready(ops: Data<&Ops>) -> (StatusCode, &'static str) {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+    }
+}
+
+/// How much a media type is wanted: the greatest quality it is listed with by its own name (RFC 9110 §12.5.1), 0 if it is not.
+fn quality(accept: &str, wanted: &str) -> f32 {
+    let listed = accept.split(',').filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let named = parts.next()?.eq_ignore_ascii_case(wanted);
+        let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        named.then(|| quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0)))
+    });
+    listed.fold(0.0, f32::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_wanted_as_much_as_it_is_listed() {
+        // What Prometheus 2.42 asks with.
+        let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                          text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert_eq!(quality(prometheus, "application/openmetrics-text"), 1.0);
+        assert_eq!(quality(prometheus, "text/plain"), 0.5);
+        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        assert_eq!(quality(browser, "application/openmetrics-text"), 0.0);
+        assert_eq!(quality("", "text/plain"), 0.0);
+        assert_eq!(quality("application/OpenMetrics-text; q=0", "application/openmetrics-text"), 0.0);
+        assert_eq!(quality("text/plain;q=nonsense", "text/plain"), 0.0);
     }
 }

@@ -8,8 +8,8 @@ pub mod frame;
 
 pub use close_code::{CloseCode, Initiator};
 pub use frame::{
-    ClientFrame, InvalidClientFrame, SERVER_FRAME_TYPES, ServerFrame, encode_body, write_broadcast_head,
-    write_notification_head,
+    ClientFrame, InvalidClientFrame, SERVER_FRAME_TYPES, ServerFrame, TRACEPARENT_FIELD_BYTES, encode_body,
+    write_broadcast_head, write_notification_head,
 };
 
 /// The subprotocol a client offers to be told the reason of a refusal by close code.

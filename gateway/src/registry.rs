@@ -122,6 +122,8 @@ pub struct RegistryStats {
     pub pending_bytes: u64,
     /// The most notifications any one mailbox held pending since the last call.
     pub high_watermark: u64,
+    /// The most bytes any one mailbox held pending since the last call.
+    pub high_watermark_bytes: u64,
     /// The books.
     pub ledger: Ledger,
     /// By how much books and mailboxes differ, summed over the shards without signs; must be 0.
@@ -325,6 +327,7 @@ impl Registry {
                 pending: sum.pending + part.pending,
                 pending_bytes: sum.pending_bytes + part.pending_bytes,
                 high_watermark: sum.high_watermark.max(part.high_watermark),
+                high_watermark_bytes: sum.high_watermark_bytes.max(part.high_watermark_bytes),
                 ledger: sum.ledger.merged(&part.ledger),
                 imbalance: sum.imbalance + part.imbalance,
             }

@@ -10,12 +10,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules and their ranks, in halves so that a rank can lie between two others.
-const RANKS: [(&str, u32); 21] = [
+const RANKS: [(&str, u32); 22] = [
     ("domain", 2),
     ("protocol", 4),
     ("clock", 6),
     ("config", 6),
     ("lifecycle", 6),
+    ("machine", 6),
     ("metrics", 6),
     ("auth", 6),
     ("telemetry", 7),

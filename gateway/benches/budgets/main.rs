@@ -1,6 +1,6 @@
 //! The budgets of the design, measured against a gateway in a process of its own, over real sockets.
 //!
-//! `cargo bench --bench budgets -- [memory] [connects] [post] [push] [latency] [delay] [durable] [start] [topic] [acked]`;
+//! `cargo bench --bench budgets -- [memory] [connects] [post] [push] [latency] [delay] [durable] [start] [topic] [acked] [tracing]`;
 //! without a name, all of them.
 //! Generator and gateway share the machine's cores: rates are an order of magnitude, counts and processor time are better.
 #![expect(
@@ -12,10 +12,12 @@
 mod durable;
 mod measure;
 mod process;
+mod tracing;
 mod wire;
 
-const MEASUREMENTS: [&str; 10] =
-    ["memory", "connects", "post", "push", "latency", "delay", "durable", "start", "topic", "acked"];
+const MEASUREMENTS: [&str; 11] = [
+    "memory", "connects", "post", "push", "latency", "delay", "durable", "start", "topic", "acked", "tracing",
+];
 
 fn main() {
     let wanted: Vec<String> =
@@ -47,7 +49,8 @@ fn main() {
                 "durable" => durable::durable().await,
                 "start" => durable::start().await,
                 "topic" => durable::topic().await,
-                _ => durable::acked().await,
+                "acked" => durable::acked().await,
+                _ => tracing::tracing().await,
             }
         });
     }

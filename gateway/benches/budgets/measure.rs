@@ -182,19 +182,24 @@ pub(crate) async fn closed_loop(
     (usize::try_from(all.len()).expect("a count"), all)
 }
 
-/// The gateway's processor time per frame, to 1,000 sessions: one notification at a time, and 16 in a burst.
-pub(crate) async fn push() {
-    const SESSIONS: usize = 1_000;
-    let process = Process::start();
-    let received = Arc::new(AtomicU64::new(0));
-    for mut receiver in open(&process.http, SESSIONS, 64).await {
-        let received = Arc::clone(&received);
+/// Opens so many sessions, which count what they receive as long as they live.
+pub(crate) async fn receive(host: &str, sessions: usize, received: &Arc<AtomicU64>) {
+    for mut receiver in open(host, sessions, 64).await {
+        let received = Arc::clone(received);
         tokio::spawn(async move {
             while receiver.text().await.is_ok() {
                 received.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
+}
+
+/// The gateway's processor time per frame, to 1,000 sessions: one notification at a time, and 16 in a burst.
+pub(crate) async fn push() {
+    const SESSIONS: usize = 1_000;
+    let process = Process::start();
+    let received = Arc::new(AtomicU64::new(0));
+    receive(&process.http, SESSIONS, &received).await;
     let one = format!(r#"{{"to":[{}],"body":"{}","ttl_seconds":60}}"#, names(SESSIONS), "x".repeat(100));
     let burst = format!("[{}]", vec![one.as_str(); 16].join(","));
     let mut poster = Poster::connect(&process.http).await.expect("it accepts");

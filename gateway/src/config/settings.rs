@@ -140,4 +140,11 @@ pub const SETTINGS: &[Setting] = &[
         "Which log lines are written: error, warn, info, debug, trace, or a tracing filter directive.",
     ),
     setting("telemetry.format", "auto", "How log lines look: human, json, or auto (human on a terminal)."),
+    setting(
+        "trace.trust_remote_sampling",
+        "false",
+        "Whether a sender's traceparent decides if its request is recorded, under a sampler named parentbased_…. If not, \
+         OTEL_TRACES_SAMPLER decides, and the sender's trace id is kept. Traces are exported once \
+         OTEL_EXPORTER_OTLP_ENDPOINT is set.",
+    ),
 ];

@@ -14,6 +14,7 @@ use super::{Committer, Delivery, Shared};
 use crate::domain::{Position, UserId};
 use crate::log::entry::{ENTRY_HEADER_BYTES, ack_bytes, encode_acks};
 use crate::log::{MAX_ENTRY_BYTES, NewEntry};
+use crate::metrics::AckSource;
 
 /// The least time between two `acks` entries of this node.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -52,6 +53,7 @@ impl Delivery {
         if position.epoch != self.shared.epoch || position.number > self.shared.applied.get() {
             return Err(AckError::Foreign);
         }
+        self.shared.metrics.acks.of(AckSource::Http).inc();
         self.shared.acks.gather(&user.shared(), 0, position.number);
         Ok(())
     }

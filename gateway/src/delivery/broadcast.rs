@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_session_gets_what_came_since_it_read_as_far_as_that_is_kept() {
-        let frame = |index: u64| Frame { body: index.to_string().into(), accepted_at_us: index };
+        let frame = |index: u64| Frame { body: index.to_string().into(), accepted_at_us: index, trace: None };
         let broadcasts = Broadcasts::default();
         broadcasts.push(frame(0));
         let mut cursor = broadcasts.head();

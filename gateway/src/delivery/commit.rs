@@ -14,6 +14,7 @@ use super::Shared;
 use super::publish::{Flight, PublishError, Waiters};
 use crate::domain::NotificationId;
 use crate::log::{AppendError, NewEntry};
+use crate::metrics::AppendFailure;
 
 /// Bytes of entries that may wait for the committer, in KiB; beyond it senders wait, at most [`QUEUE_TIMEOUT`].
 const QUEUE_KIBIBYTES: u32 = 64 * 1024;
@@ -109,11 +110,25 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: Queue) {
             entries.extend(hand_over.payloads.drain(..).map(|payload| NewEntry { payload, housekeeping }));
         }
         shared.metrics.log_batch.observe(entries.len() as f64);
-        let mut results = shared.log.append(entries).await.into_iter();
+        let results = shared.log.append(entries).await.into_iter();
         shared.metrics.log_append.observe(started.elapsed().as_secs_f64());
+        let mut results = results.inspect(|result| {
+            if let Err(error) = result {
+                shared.metrics.log_append_errors.of(kind_of(error)).inc();
+            }
+        });
         for hand_over in waiting.drain(..) {
             hand_over.answer.tell(&shared.waiters, &mut results);
         }
+    }
+}
+
+fn kind_of(error: &AppendError) -> AppendFailure {
+    match error {
+        AppendError::TooLarge(_) => AppendFailure::TooLarge,
+        AppendError::Full => AppendFailure::Full,
+        AppendError::Unavailable(_) => AppendFailure::Unavailable,
+        AppendError::Ambiguous(_) => AppendFailure::Ambiguous,
     }
 }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::apply::{Effect, StateMachine};
 use super::{Frame, Shared};
 use crate::lifecycle::Lifecycle;
-use crate::log::entry::{self, DecodeError, Entry, Publish, Recipients};
+use crate::log::entry::{self, DecodeError, Entry, Publish, PublishTrace, Recipients};
 use crate::log::{LogEntry, Tail, TailError};
 use crate::metrics::Stage;
+use crate::telemetry::Published;
 
 /// Work done before others get a turn, in bytes of entries: some 10,000 recipients.
 const YIELD_AFTER: usize = 128 * 1024;
@@ -107,8 +108,12 @@ fn apply_one(
 ) -> Result<u32, DecodeError> {
     let decoded = entry::decode(&entry.payload)?;
     let publish = if let Entry::Publish(publish) = &decoded { Some(publish) } else { None };
-    let frame =
-        publish.map(|publish| Frame::of_entry(&publish.body, publish.accepted_at_us, entry.payload.len()));
+    let frame = publish.map(|publish| {
+        let trace =
+            publish.trace.map(|trace| published(shared, publish, trace, live.then(|| shared.clock.now_us())));
+        Frame::of_entry(&publish.body, publish.accepted_at_us, entry.payload.len(), trace)
+    });
+    let trace = frame.as_ref().and_then(|frame| frame.trace.clone());
     let broadcast =
         publish.filter(|publish| live && publish.recipients == Recipients::Everybody).and(frame.clone());
     // Before the mailboxes: whoever is woken finds the frame.
@@ -125,10 +130,38 @@ fn apply_one(
     {
         if let Effect::Published(receipt) = &effect {
             count(shared, publish, receipt.recipients, receipt.online);
+            // Those of a batch would be a crowd of their own.
+            if let Some(trace) = trace
+                && publish.trace.is_some_and(|trace| trace.notifications == 1)
+            {
+                shared.tracing.fan_out(&trace, receipt.online, shared.clock.now_us());
+            }
         }
         shared.waiters.complete(publish.id, effect);
     }
     Ok(recipients)
+}
+
+/// What the sessions need to record their share of a traced notification.
+pub(super) fn published(
+    shared: &Shared,
+    publish: &Publish,
+    trace: PublishTrace,
+    applied_at_us: Option<u64>,
+) -> Published {
+    let PublishTrace { context, notifications } = trace;
+    let connected = shared.connected();
+    let recipients = match &publish.recipients {
+        Recipients::Users(names) => names.count(),
+        Recipients::Topic(_) => {
+            let topic = publish.recipients.topic().unwrap_or_default();
+            u32::try_from(shared.state.topics().members(topic).len()).unwrap_or(u32::MAX)
+        }
+        Recipients::Everybody => connected,
+    };
+    let crowd = recipients.saturating_mul(notifications);
+    let deliveries = recipients.min(connected).saturating_mul(notifications);
+    Published { context, id: publish.id, applied_at_us, recipients, crowd, deliveries }
 }
 
 fn count(shared: &Shared, publish: &Publish, recipients: u32, online: u32) {
@@ -137,6 +170,10 @@ fn count(shared: &Shared, publish: &Publish, recipients: u32, online: u32) {
     }
     if online > 0 {
         let waited_us = shared.clock.now_us().saturating_sub(publish.accepted_at_us);
-        shared.metrics.push_latency.of(Stage::Queued).observe(waited_us as f64 / 1e6);
+        let (queued, seconds) = (shared.metrics.push_latency.of(Stage::Queued), waited_us as f64 / 1e6);
+        match publish.trace {
+            Some(trace) => queued.observe_traced(seconds, trace.context, publish.accepted_at_us + waited_us),
+            None => queued.observe(seconds),
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The recent frames of this node, by number: what sessions read nearly always, so that the log need not be asked.
 
 use std::collections::VecDeque;
-use std::sync::{RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
+
+use crate::telemetry::Published;
 
 /// The shared part of a notification's frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct Frame {
     pub body: Bytes,
     /// When the gateway accepted it, in microseconds since the Unix epoch.
     pub accepted_at_us: u64,
+    /// What to record of its way, if its trace is recorded.
+    pub trace: Option<Arc<Published>>,
 }
 
 impl Frame {
@@ -20,9 +24,10 @@ impl Frame {
     /// The body is a slice of its entry and keeps all of it in memory, the names of thousands of recipients included. Where
     /// that would be more than twice the body, the body is copied out.
     #[must_use]
-    pub fn of_entry(body: &Bytes, accepted_at_us: u64, entry_bytes: usize) -> Self {
+    pub fn of_entry(body: &Bytes, accepted_at_us: u64, entry_bytes: usize, trace: Option<Published>) -> Self {
         let slim = entry_bytes <= 2 * body.len();
-        Self { body: if slim { body.clone() } else { Bytes::copy_from_slice(body) }, accepted_at_us }
+        let body = if slim { body.clone() } else { Bytes::copy_from_slice(body) };
+        Self { body, accepted_at_us, trace: trace.map(Arc::new) }
     }
 }
 
@@ -95,7 +100,7 @@ mod tests {
     use super::*;
 
     fn frame(text: &'static str) -> Frame {
-        Frame { body: Bytes::from_static(text.as_bytes()), accepted_at_us: 0 }
+        Frame { body: Bytes::from_static(text.as_bytes()), accepted_at_us: 0, trace: None }
     }
 
     #[test]
@@ -117,12 +122,12 @@ mod tests {
     fn a_frame_does_not_keep_the_names_of_its_recipients_in_memory() {
         let entry = Bytes::from(vec![b'x'; 100_000]);
         let body = entry.slice(99_800..);
-        let frame = Frame::of_entry(&body, 0, entry.len());
+        let frame = Frame::of_entry(&body, 0, entry.len(), None);
         assert_eq!(frame.body, body);
         assert!(!entry.as_ptr_range().contains(&frame.body.as_ptr()), "it holds the whole entry");
         let most = entry.slice(10..);
         assert!(
-            entry.as_ptr_range().contains(&Frame::of_entry(&most, 0, entry.len()).body.as_ptr()),
+            entry.as_ptr_range().contains(&Frame::of_entry(&most, 0, entry.len(), None).body.as_ptr()),
             "no copy is needed"
         );
     }

@@ -10,12 +10,15 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use tracing::Instrument;
 
 use super::Delivery;
 use super::apply::{Effect, Receipt};
+use super::publish_span;
 use crate::domain::{Notification, NotificationId, Position};
-use crate::log::entry::{self, EntryTooLarge};
-use crate::protocol::encode_body;
+use crate::log::entry::{self, EntryTooLarge, PublishTrace};
+use crate::protocol::{TRACEPARENT_FIELD_BYTES, encode_body};
+use crate::telemetry::publish_context;
 
 /// How long a sender waits for its entries to be appended and applied.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -118,6 +121,24 @@ impl Delivery {
         notifications: &[Notification],
         max_bytes: usize,
     ) -> Vec<Result<Accepted, PublishError>> {
+        let span = self.shared.tracing.publish();
+        let context = publish_context(&span, || publish_span::offered(notifications));
+        let count = u32::try_from(notifications.len()).unwrap_or(u32::MAX);
+        let trace = context.map(|context| PublishTrace { context, notifications: count });
+        let publishing = self.publish_traced(notifications, trace, max_bytes).instrument(span.clone());
+        let results = publishing.await;
+        if trace.is_some() {
+            publish_span::told(&span, &results);
+        }
+        results
+    }
+
+    async fn publish_traced(
+        &self,
+        notifications: &[Notification],
+        trace: Option<PublishTrace>,
+        max_bytes: usize,
+    ) -> Vec<Result<Accepted, PublishError>> {
         let mut results = Vec::with_capacity(notifications.len());
         let mut payloads = SmallVec::new();
         let mut ids = SmallVec::new();
@@ -129,7 +150,7 @@ impl Delivery {
                 results.push(Some(Err(PublishError::KeyInFlight)));
                 continue;
             }
-            match encode(notification, max_bytes) {
+            match encode(notification, trace, max_bytes) {
                 Ok(payload) => {
                     payloads.push(payload);
                     ids.push(notification.id);
@@ -187,12 +208,18 @@ impl Delivery {
     }
 }
 
-fn encode(notification: &Notification, max_bytes: usize) -> Result<Bytes, PublishError> {
-    let body = encode_body(notification);
-    if body.len() > max_bytes {
-        return Err(PublishError::NotificationTooLarge { size: body.len(), limit: max_bytes });
+fn encode(
+    notification: &Notification,
+    trace: Option<PublishTrace>,
+    max_bytes: usize,
+) -> Result<Bytes, PublishError> {
+    let body = encode_body(notification, trace.map(|trace| trace.context));
+    // What a sender may send does not depend on whether it is recorded.
+    let size = body.len() - trace.map_or(0, |_| TRACEPARENT_FIELD_BYTES);
+    if size > max_bytes {
+        return Err(PublishError::NotificationTooLarge { size, limit: max_bytes });
     }
-    Ok(entry::encode_publish(notification, &body)?)
+    Ok(entry::encode_publish(notification, trace, &body)?)
 }
 
 fn unknown(why: &str) -> PublishError {
@@ -281,7 +308,7 @@ impl Waiters {
     }
 }
 
-/// The name's last eight bytes are random already, and nobody outside chooses them.
+/// The name's last eight bytes; see `outcomes.rs`.
 fn hash(id: NotificationId) -> u64 {
     let [.., a, b, c, d, e, f, g, h] = *id.as_bytes();
     u64::from_le_bytes([a, b, c, d, e, f, g, h])

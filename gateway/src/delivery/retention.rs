@@ -51,8 +51,11 @@ impl Keeper {
             self.append_and_apply(entry::encode_tick()).await?;
         }
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.shared.metrics.log_entries.set(gauge(log.head + 1 - log.first));
-        self.shared.metrics.log_bytes.set(gauge(log.bytes));
+        let metrics = &self.shared.metrics;
+        metrics.log_entries.set(gauge(log.head + 1 - log.first));
+        metrics.log_bytes.set(gauge(log.bytes));
+        metrics.log_free_bytes.set(gauge(log.free_bytes));
+        metrics.log_reserve_bytes.set(gauge(log.reserve_bytes));
         match self.shared.log.durability() {
             Durability::Process => self.trim_what_nothing_refers_to(log).await,
             Durability::Disk => self.trim_what_a_restart_can_do_without(log).await,

@@ -13,7 +13,7 @@ use super::fetch::{Loaded, hand_over};
 use super::{Delivery, Frame, Shared};
 use crate::domain::{GapReason, Position, UserId};
 use crate::log::ReadError;
-use crate::metrics::Transport;
+use crate::metrics::{ResumeOutcome, Transport};
 use crate::protocol::CloseCode;
 use crate::registry::{Cursor, Item, PullLimits, SessionHandle, SessionId, StartAt, UserKey};
 
@@ -71,6 +71,20 @@ pub struct Subscription {
     transport: Transport,
     /// Old frames that were read from the log for the next pull. Nearly always empty.
     loaded: Loaded,
+    /// What waited for it, until all of that was handed over.
+    replay: Option<Replay>,
+}
+
+/// How a session's beginning goes: what waited for it comes first.
+struct Replay {
+    /// It named a position of this log.
+    resumes: bool,
+    /// Notifications handed over so far.
+    notifications: u32,
+    /// Something behind its position was lost.
+    lost: bool,
+    /// Its position was of another epoch.
+    foreign: bool,
 }
 
 /// Where a page ends.
@@ -143,6 +157,12 @@ impl Delivery {
             acked: (attached.cursor.number, attached.cursor.number),
             transport,
             loaded: Loaded::default(),
+            replay: Some(Replay {
+                resumes: matches!(after, After::Position(_)),
+                notifications: 0,
+                lost: false,
+                foreign: foreign.is_some(),
+            }),
         })
     }
 
@@ -283,6 +303,12 @@ impl Subscription {
         hand_over(self.shared.epoch, &items, &frames, place, self.head, sink);
         self.loaded = Loaded::default();
         self.cursor = cursor;
+        if let Some(replay) = &mut self.replay {
+            replay.note(&items, self.head);
+            if !more || cursor.number >= self.head {
+                self.count_replay();
+            }
+        }
         self.handle.has_read(cursor.number);
         if more {
             return Pull::More;
@@ -300,13 +326,42 @@ impl Subscription {
         self.loaded.load(&self.shared, numbers).await
     }
 
+    /// Counts how the session began, once.
+    fn count_replay(&mut self) {
+        let Some(replay) = self.replay.take() else { return };
+        let metrics = &self.shared.metrics;
+        metrics.session_resumes.of(replay.outcome()).inc();
+        metrics.session_replayed.observe(f64::from(replay.notifications));
+    }
+
     fn at(&self, number: u64) -> Position {
         Position::new(self.shared.epoch, number)
     }
 }
 
+impl Replay {
+    fn note(&mut self, items: &[Item], head: u64) {
+        for item in items {
+            match *item {
+                Item::Notification { number, .. } => self.notifications += u32::from(number <= head),
+                Item::Gap { reason, .. } => self.lost |= reason == GapReason::Overflow,
+            }
+        }
+    }
+
+    fn outcome(&self) -> ResumeOutcome {
+        match self {
+            Self { foreign: true, .. } => ResumeOutcome::Foreign,
+            Self { resumes: false, .. } => ResumeOutcome::Fresh,
+            Self { lost: true, .. } => ResumeOutcome::Gap,
+            Self { .. } => ResumeOutcome::Resumed,
+        }
+    }
+}
+
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.count_replay();
         self.shared.state.registry.detach(&self.key, self.handle.id());
         self.shared.metrics.sessions.of(self.transport).dec();
     }

@@ -40,6 +40,7 @@ fn options() -> DeliveryOptions {
         frame_cache_bytes: 1 << 20,
         max_sessions_per_user: 16,
         retention_period: std::time::Duration::from_millis(2),
+        tracing: crate::telemetry::Tracing::off(),
     }
 }
 
@@ -123,7 +124,7 @@ async fn a_log_that_runs_full_gives_up_its_oldest_part_and_goes_on() {
     let user = |name: &str| delivery.user(&UserId::parse(name).unwrap());
     assert_eq!(user("user-0").pending, 0, "the oldest was given up");
     assert_eq!(user("user-399").pending, 1);
-    delivery.refresh_metrics(1_000);
+    delivery.refresh_metrics();
     assert!(delivery.shared.metrics.mailbox_dropped.of(crate::domain::DropReason::Overflow).get() > 0);
     assert!(lifecycle.end(std::time::Duration::from_secs(5)).await);
 }

@@ -29,6 +29,8 @@ pub struct Frame {
     data: Option<Value>,
     /// Of a notification: the topic it was sent to, if it was.
     topic: Option<String>,
+    /// Of a notification whose trace is recorded: where to continue it (W3C Trace Context).
+    traceparent: Option<String>,
     /// Of a gap: the hole begins behind this position.
     after: Option<String>,
     /// Of a gap: the last position of the hole.
@@ -65,6 +67,7 @@ impl Frame {
             body: text("Your parcel is at the door."),
             data: None,
             topic: None,
+            traceparent: None,
             after: None,
             until: None,
             count: None,

@@ -24,6 +24,7 @@ const SESSIONS: [&str; 2] = ["/ws/", "/sse/"];
 
 /// The label of requests that match no route: paths from outside never become labels.
 const NO_ROUTE: &str = "none";
+const OTHER_METHOD: &str = "_OTHER";
 
 /// The middleware around all routes.
 #[derive(Clone)]
@@ -112,24 +113,21 @@ impl Guard {
     }
 
     fn observe(&self, method: &Method, response: &Response, started: Instant) {
-        let pattern = response.data::<PathPattern>();
-        let route = pattern.map_or(NO_ROUTE, |pattern| route_label(&pattern.0));
+        let route = route_of(response.data()).unwrap_or(NO_ROUTE);
         if SESSIONS.iter().any(|path| route.starts_with(path)) {
             return;
         }
-        let method = match *method {
-            Method::GET => "GET",
-            Method::POST => "POST",
-            Method::PUT => "PUT",
-            Method::DELETE => "DELETE",
-            Method::HEAD => "HEAD",
-            Method::OPTIONS => "OPTIONS",
-            _ => "_OTHER",
-        };
         let status = response.status();
-        let labels = [method, route, status.as_str()];
-        let seconds = started.elapsed().as_secs_f64();
-        self.metrics.http_request_duration.with_label_values(&labels).observe(seconds);
+        // Where there is no such operation, a method is no more than noise from outside. HEAD is answered wherever GET is.
+        let is_operation =
+            route != NO_ROUTE && status != StatusCode::METHOD_NOT_ALLOWED && *method != Method::HEAD;
+        let method = if is_operation { method_label(method) } else { OTHER_METHOD };
+        let metrics = &self.metrics;
+        metrics.http_requests.with_label_values(&[method, route, status.as_str()]).inc();
+        if is_operation && route.starts_with("/v1/") {
+            let seconds = started.elapsed().as_secs_f64();
+            metrics.http_request_duration.with_label_values(&[method, route]).observe(seconds);
+        }
     }
 
     /// Sends that fail before their handler runs are counted here.
@@ -202,9 +200,27 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
     }
 }
 
-/// poem-openapi numbers a path's parameters; people and dashboards want their names.
-fn route_label(pattern: &str) -> &str {
-    match pattern {
+/// A method's label: those from outside that nobody knows are one.
+pub(super) fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => OTHER_METHOD,
+    }
+}
+
+/// The route that answered, for a label; poem-openapi numbers a path's parameters, people and dashboards want their names.
+pub(super) fn route_of(pattern: Option<&PathPattern>) -> Option<&str> {
+    let pattern = &*pattern?.0;
+    Some(match pattern {
+        // Below them, but nowhere.
+        "/v1" | "/ws" | "/sse" => return None,
+        "/ws/:param0" => "/ws/{user}",
+        "/sse/:param0" => "/sse/{user}",
         "/v1/notifications/:param0" => "/v1/notifications/{id}",
         "/v1/users/:param0" => "/v1/users/{user}",
         "/v1/users/:param0/acks" => "/v1/users/{user}/acks",
@@ -215,7 +231,7 @@ fn route_label(pattern: &str) -> &str {
         "/v1/topics/:param0/subscribers" => "/v1/topics/{topic}/subscribers",
         "/v1/topics/:param0/subscribers/:param1" => "/v1/topics/{topic}/subscribers/{user}",
         other => other,
-    }
+    })
 }
 
 fn is_preflight(request: &Request) -> bool {

@@ -18,13 +18,15 @@ use crate::edge::body::BatchItem as ReceivedItem;
 use crate::edge::parameters::{KeyParam, Tag, WaitParam};
 use crate::edge::{Answer, BatchBody, JsonAnswer, JsonBody, Problem, Refusals};
 use crate::metrics::{SendResult, Target};
+use crate::telemetry::Throttle;
 
 /// How long a sender that waits for acks waits if it does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// The operations for senders.
 pub struct SendApi {
-    pub(super) http: Http,
+    http: Http,
+    failures: Throttle,
 }
 
 /// The answer to one notification.
@@ -173,6 +175,10 @@ impl SendApi {
 }
 
 impl SendApi {
+    pub(super) fn new(http: Http) -> Self {
+        Self { http, failures: Throttle::default() }
+    }
+
     async fn send_one(
         &self,
         headers: &HeaderMap,
@@ -255,7 +261,7 @@ impl SendApi {
         }
     }
 
-    /// Notes how many sessions' users a new notification reached.
+    /// Notes how many sessions' users a new notification reached, or that the gateway failed it.
     fn observe(
         &self,
         target: Target,
@@ -265,6 +271,11 @@ impl SendApi {
             && !accepted.repeated
         {
             self.http.metrics.fanout_recipients.of(target).observe(f64::from(accepted.online));
+        }
+        if let Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown(_))) = &published
+            && let Some(held_back) = self.failures.pass(self.http.delivery.clock().now_ms())
+        {
+            tracing::warn!(%error, held_back, "a notification was not taken");
         }
         published
     }

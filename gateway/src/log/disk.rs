@@ -30,7 +30,7 @@ mod tests;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -86,6 +86,9 @@ pub struct DiskLog {
     orders: Option<mpsc::Sender<Order>>,
     waiting: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
+    /// How to ask for free space, where, and how much of it is kept.
+    room: (FreeSpace, PathBuf, u64),
+    free_bytes: AtomicU64,
     /// Unlocked when it is closed, after everything else.
     _lock: File,
 }
@@ -171,6 +174,7 @@ impl DiskLog {
     /// # Errors
     /// [`OpenError`]; nothing that could be read before was removed then.
     pub fn open(options: DiskOptions, clock: Clock) -> Result<Self, OpenError> {
+        let room = (options.free_space.clone(), options.directory.clone(), options.reserve_bytes);
         let open::Opened { lock, committer, shared, orders } = open::open(options, clock)?;
         let thread = std::thread::Builder::new().name("log".to_owned());
         let thread =
@@ -180,6 +184,8 @@ impl DiskLog {
             orders: Some(orders),
             waiting: Arc::new(Semaphore::new(MAX_WAITING_UNITS as usize)),
             thread: Some(thread),
+            room,
+            free_bytes: AtomicU64::new(0),
             _lock: lock,
         })
     }
@@ -200,6 +206,15 @@ impl DiskLog {
         }
         let lost = || Err(AppendError::Ambiguous("the writing thread ended".to_owned()));
         answered.await.unwrap_or_else(|_| vec![lost(); count])
+    }
+
+    /// Free space as last heard: the committer warns when the file system does not say.
+    fn free_bytes(&self) -> u64 {
+        let (free_space, directory, _) = &self.room;
+        if let Ok(free_bytes) = free_space(directory) {
+            self.free_bytes.store(free_bytes, Ordering::Relaxed);
+        }
+        self.free_bytes.load(Ordering::Relaxed)
     }
 
     fn order(&self, order: Order) -> Result<(), mpsc::SendError<Order>> {
@@ -228,6 +243,8 @@ impl Log for DiskLog {
             first,
             head,
             bytes: self.shared.bytes.load(Ordering::Relaxed),
+            free_bytes: self.free_bytes(),
+            reserve_bytes: self.room.2,
             // Nothing is given up to make room: what is refused meanwhile was never accepted.
             short_of_room_until: None,
         };

@@ -15,10 +15,11 @@ use super::MAX_ENTRY_BYTES;
 
 pub use holding::{Holding, encode_holding};
 pub use names::Names;
-pub use publish::{Publish, Recipients, encode_publish};
+pub use publish::{Publish, PublishTrace, Recipients, encode_publish};
 
-/// The format this build writes.
-const FORMAT_VERSION: u8 = 1;
+/// The newest format this build knows: 2 has a trace in publish entries, everything else is written as 1.
+const FORMAT_VERSION: u8 = 2;
+const PLAIN_VERSION: u8 = 1;
 
 /// Bytes in front of the fields: version and kind.
 pub const ENTRY_HEADER_BYTES: usize = 2;
@@ -173,7 +174,7 @@ impl Membership {
 /// Encodes a settings entry.
 #[must_use]
 pub fn encode_settings(settings: &Settings) -> Bytes {
-    let mut out = vec![FORMAT_VERSION, KIND_SETTINGS];
+    let mut out = vec![PLAIN_VERSION, KIND_SETTINGS];
     serde_json::to_writer(&mut out, settings).expect("numbers serialize, and a vector takes them");
     out.into()
 }
@@ -181,7 +182,7 @@ pub fn encode_settings(settings: &Settings) -> Bytes {
 /// Encodes a tick.
 #[must_use]
 pub fn encode_tick() -> Bytes {
-    Bytes::from_static(&[FORMAT_VERSION, KIND_TICK])
+    Bytes::from_static(&[PLAIN_VERSION, KIND_TICK])
 }
 
 /// Encodes the decision to give up everything up to `through`.
@@ -286,7 +287,7 @@ pub fn decode(payload: &Bytes) -> Result<Entry, DecodeError> {
         return Err(DecodeError::Damaged("shorter than its header"));
     }
     let version = rest.get_u8();
-    if version != FORMAT_VERSION {
+    if !(PLAIN_VERSION..=FORMAT_VERSION).contains(&version) {
         return Err(DecodeError::UnknownVersion(version));
     }
     let kind = rest.get_u8();
@@ -350,7 +351,7 @@ const TOO_SHORT: DecodeError = DecodeError::Damaged("shorter than its kind presc
 
 fn header(kind: u8, fields: usize) -> BytesMut {
     let mut out = BytesMut::with_capacity(2 + fields);
-    out.put_slice(&[FORMAT_VERSION, kind]);
+    out.put_slice(&[PLAIN_VERSION, kind]);
     out
 }
 

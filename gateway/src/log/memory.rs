@@ -143,6 +143,8 @@ impl Log for MemoryLog {
             first: entries.first,
             head: entries.head(),
             bytes: entries.bytes,
+            free_bytes: self.max_bytes.saturating_sub(entries.bytes),
+            reserve_bytes: 0,
             short_of_room_until: (entries.bytes > self.max_bytes / 4 * 3)
                 .then(|| entries.first + entries.kept.len() as u64 / 3),
         };

@@ -70,6 +70,8 @@ labels! {
         Queued = "queued",
         /// Its bytes were handed to the kernel.
         Written = "written",
+        /// The client said that it has it.
+        Acked = "acked",
     }
     /// What carries a session.
     Transport {
@@ -88,6 +90,44 @@ labels! {
         BadRequest = "bad_request",
         /// The gateway is stopping or behind.
         Overloaded = "overloaded",
+    }
+    /// How a session began.
+    ResumeOutcome {
+        /// It named no position.
+        Fresh = "fresh",
+        /// It named one, and nothing behind it was lost.
+        Resumed = "resumed",
+        /// It named one, and something behind it was lost.
+        Gap = "gap",
+        /// It named one of another epoch.
+        Foreign = "foreign",
+    }
+    /// How a client acked.
+    AckSource {
+        /// By its answer to a ping.
+        Pong = "pong",
+        /// By a frame.
+        Frame = "frame",
+        /// By a request.
+        Http = "http",
+    }
+    /// Why the log did not take an entry.
+    AppendFailure {
+        /// It is larger than an entry may be.
+        TooLarge = "too_large",
+        /// There is no room.
+        Full = "full",
+        /// The log is closed or cannot be reached.
+        Unavailable = "unavailable",
+        /// The log did not say whether it took it.
+        Ambiguous = "ambiguous",
+    }
+    /// Why a span was not exported.
+    SpanLoss {
+        /// The queue for spans was full.
+        QueueFull = "queue_full",
+        /// The collector did not take it.
+        ExportFailed = "export_failed",
     }
     /// Seen from the gateway.
     Direction {

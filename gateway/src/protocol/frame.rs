@@ -9,10 +9,15 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::{Epoch, GapReason, Notification, NotificationId, Position, Target, TopicName};
+use crate::domain::{
+    Epoch, GapReason, Notification, NotificationId, Position, Target, TopicName, TraceContext, TraceParent,
+};
 
 /// Every value of `type` that the gateway sends.
 pub const SERVER_FRAME_TYPES: [&str; 5] = ["welcome", "notification", "gap", "heartbeat", "drain"];
+
+/// Bytes that a `traceparent` takes in a notification's frame: `,"traceparent":"…"`.
+pub const TRACEPARENT_FIELD_BYTES: usize = 16 + 55 + 1;
 
 /// A frame from the gateway, apart from `notification`, which is put together by [`write_notification_head`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,6 +76,8 @@ pub enum ClientFrame {
         position: Position,
         /// Where the client's unbroken reading began, if that was in an earlier session: what it read since is covered too.
         after: Option<Position>,
+        /// The client's own span, if it records one.
+        trace: Option<TraceContext>,
     },
 }
 
@@ -99,13 +106,21 @@ impl ClientFrame {
             position: Option<Cow<'a, str>>,
             #[serde(borrow)]
             after: Option<Cow<'a, str>>,
+            // Whatever it holds: one that is not understood is as good as none (W3C Trace Context §4.3).
+            traceparent: Option<Value>,
         }
         let position = |text: Cow<'_, str>| text.parse().map_err(|_| InvalidClientFrame::NotAFrame);
         let envelope =
             serde_json::from_str::<Envelope<'_>>(text).map_err(|_| InvalidClientFrame::NotAFrame)?;
         match (&*envelope.kind, envelope.position) {
             ("ack", Some(acked)) => {
-                Ok(Self::Ack { position: position(acked)?, after: envelope.after.map(position).transpose()? })
+                let parent =
+                    envelope.traceparent.as_ref().and_then(Value::as_str).and_then(TraceParent::parse);
+                Ok(Self::Ack {
+                    position: position(acked)?,
+                    after: envelope.after.map(position).transpose()?,
+                    trace: parent.filter(|parent| parent.sampled).map(|parent| parent.context),
+                })
             }
             ("ack", None) => Err(InvalidClientFrame::NotAFrame),
             _ => Err(InvalidClientFrame::UnknownType),
@@ -115,9 +130,10 @@ impl ClientFrame {
 
 /// Encodes the body of a notification's frame: what follows `prev`, with the closing brace.
 ///
-/// `sent_at` is the time of acceptance (RFC 3339, UTC). Absent fields are left out.
+/// `sent_at` is the time of acceptance (RFC 3339, UTC). `traceparent` (W3C Trace Context) is there when the notification's
+/// trace is recorded. Absent fields are left out.
 #[must_use]
-pub fn encode_body(notification: &Notification) -> Vec<u8> {
+pub fn encode_body(notification: &Notification, trace: Option<TraceContext>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Body<'a> {
         id: NotificationId,
@@ -132,6 +148,8 @@ pub fn encode_body(notification: &Notification) -> Vec<u8> {
         data: Option<&'a Value>,
         #[serde(skip_serializing_if = "Option::is_none")]
         topic: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        traceparent: Option<String>,
     }
     let object = serde_json::to_vec(&Body {
         id: notification.id,
@@ -145,6 +163,7 @@ pub fn encode_body(notification: &Notification) -> Vec<u8> {
             Target::Topic(topic) => Some(topic.as_str()),
             Target::Everybody => Some(TopicName::EVERYBODY),
         },
+        traceparent: trace.map(TraceContext::traceparent),
     });
     let mut body = object.expect("text, numbers and JSON values always serialize");
     // The opening brace belongs to the head.
@@ -257,7 +276,7 @@ mod tests {
         };
         let mut frame = Vec::new();
         write_notification_head(&mut frame, EPOCH, u64::MAX, 0);
-        frame.extend(encode_body(&notification));
+        frame.extend(encode_body(&notification, None));
         assert_eq!(
             String::from_utf8(frame).unwrap(),
             concat!(
@@ -266,6 +285,49 @@ mod tests {
                 r#""from":"alice","body":"hello \"bob\"","data":{"z":1,"a":[true]}}"#
             )
         );
+    }
+
+    #[test]
+    fn a_recorded_notification_says_which_trace_it_belongs_to() {
+        let notification = Notification {
+            id: NotificationId::from_bytes([0x11; 16]),
+            accepted_at_us: 0,
+            target: Target::Everybody,
+            from: None,
+            title: None,
+            body: None,
+            data: None,
+            ttl_seconds: 60,
+            collapse_key: None,
+            priority: Priority::Normal,
+            idempotency: None,
+        };
+        let trace = TraceContext { trace_id: [0xab; 16], span_id: [0xcd; 8] };
+        assert_eq!(
+            String::from_utf8(encode_body(&notification, Some(trace))).unwrap(),
+            concat!(
+                r#""id":"11111111-1111-1111-1111-111111111111","sent_at":"1970-01-01T00:00:00Z","topic":"*","#,
+                r#""traceparent":"00-abababababababababababababababab-cdcdcdcdcdcdcdcd-01"}"#
+            )
+        );
+        let bare = encode_body(&notification, None).len();
+        assert_eq!(encode_body(&notification, Some(trace)).len() - bare, TRACEPARENT_FIELD_BYTES);
+    }
+
+    #[test]
+    fn an_ack_may_name_the_client_s_span_and_a_wrong_one_does_no_harm() {
+        let ack = |traceparent: &str| {
+            let text =
+                format!(r#"{{"type":"ack","position":"0000000000007-9","traceparent":{traceparent}}}"#);
+            let Ok(ClientFrame::Ack { trace, .. }) = ClientFrame::parse(&text) else { panic!("{text}") };
+            trace
+        };
+        let trace = TraceContext { trace_id: [0xab; 16], span_id: [0xcd; 8] };
+        assert_eq!(ack(&format!("\"{}\"", trace.traceparent())), Some(trace));
+        assert_eq!(ack(&format!("\"{}\"", trace.traceparent().replace("-01", "-00"))), None, "not recorded");
+        for wrong in ["\"\"", "7", "null", "[{}]"] {
+            assert_eq!(ack(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
@@ -321,9 +383,9 @@ mod tests {
         }
         assert_eq!(ClientFrame::parse(r#"{"type":"dance","x":[1]}"#), Err(InvalidClientFrame::UnknownType));
         let ack = ClientFrame::parse(r#"{"later":[1],"position":"0000000000007-1048","type":"ack"}"#);
-        assert_eq!(ack, Ok(ClientFrame::Ack { position: at(1048), after: None }));
+        assert_eq!(ack, Ok(ClientFrame::Ack { position: at(1048), after: None, trace: None }));
         let wide =
             ClientFrame::parse(r#"{"type":"ack","position":"0000000000007-9","after":"0000000000007-3"}"#);
-        assert_eq!(wide, Ok(ClientFrame::Ack { position: at(9), after: Some(at(3)) }));
+        assert_eq!(wide, Ok(ClientFrame::Ack { position: at(9), after: Some(at(3)), trace: None }));
     }
 }

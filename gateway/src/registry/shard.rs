@@ -26,6 +26,7 @@ pub(super) struct Shard {
     forgotten: Forgotten,
     ledger: Ledger,
     high_watermark: u64,
+    high_watermark_bytes: u64,
     online_users: u64,
 }
 
@@ -80,6 +81,7 @@ impl Shard {
             return put;
         }
         self.high_watermark = self.high_watermark.max(u64::from(user.mailbox.pending()));
+        self.high_watermark_bytes = self.high_watermark_bytes.max(user.mailbox.pending_bytes());
         if arrival.expires_at_s < user.timer_s {
             user.timer_s = arrival.expires_at_s;
             self.timers.push(Reverse((user.timer_s, Arc::clone(&user.name), hash)));
@@ -267,8 +269,11 @@ impl Shard {
             stats.pending += user.mailbox.pending_by_walking();
             stats.pending_bytes += user.mailbox.pending_bytes();
             stats.high_watermark = stats.high_watermark.max(u64::from(user.mailbox.pending()));
+            stats.high_watermark_bytes = stats.high_watermark_bytes.max(user.mailbox.pending_bytes());
         }
         stats.high_watermark = stats.high_watermark.max(std::mem::take(&mut self.high_watermark));
+        let bytes = std::mem::take(&mut self.high_watermark_bytes);
+        stats.high_watermark_bytes = stats.high_watermark_bytes.max(bytes);
         stats.imbalance = self.ledger.imbalance(stats.pending);
         stats.ledger = self.ledger;
         stats

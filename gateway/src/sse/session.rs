@@ -19,11 +19,11 @@ use tokio::time::{Instant, Sleep};
 use super::Streams;
 use crate::delivery::{Frame, FrameSink, Pull, Subscription};
 use crate::domain::{Epoch, GapReason, Position, UserId};
-use crate::edge::Pace;
 use crate::edge::frame::Frame as DescribedFrame;
+use crate::edge::{Pace, Progress};
 use crate::listener::HangUp;
-use crate::metrics::Metrics;
 use crate::protocol::{CloseCode, Initiator, ServerFrame, write_broadcast_head, write_notification_head};
+use crate::telemetry::Attempt;
 
 /// One event of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,7 @@ pub(super) struct Session {
     state: State,
     /// The pull was cut short by its limits: pull again once these events are gone.
     more: bool,
+    progress: Progress,
     started: Instant,
 }
 
@@ -110,6 +111,7 @@ impl Session {
             ready: VecDeque::from([welcome]),
             state: State::Open,
             more: false,
+            progress: Progress::default(),
             started: now,
         }
     }
@@ -122,6 +124,7 @@ impl Session {
             }
             // Whoever asks for more has taken what came before: the only sign of life there is.
             self.subscription.handle().heard(self.streams.delivery.clock().now_ms());
+            self.progress.written(&self.streams.metrics, &self.streams.delivery);
             match self.state {
                 State::Over(_) | State::Abandoned => return None,
                 State::Draining if !self.more => self.say_when_to_come_back(),
@@ -177,7 +180,9 @@ impl Session {
         loop {
             let mut sink = Sink {
                 ready: &mut self.ready,
-                metrics: &self.streams.metrics,
+                progress: &mut self.progress,
+                streams: &self.streams,
+                session: self.subscription.handle().id().0 ^ self.streams.seed,
                 epoch: self.subscription.epoch(),
             };
             match self.subscription.pull(&mut sink) {
@@ -209,8 +214,8 @@ impl Drop for Session {
     fn drop(&mut self) {
         let (code, initiator) = match self.state {
             State::Over(code) => (Some(code), Initiator::Server),
-            // A client says no goodbye on such a stream: it is just gone.
-            State::Open | State::Draining | State::Abandoned => (None, Initiator::Network),
+            // A client says no goodbye on such a stream: to go is all that it can do.
+            State::Open | State::Draining | State::Abandoned => (None, Initiator::Client),
         };
         let metrics = &self.streams.metrics;
         metrics.count_close(code, initiator);
@@ -222,12 +227,23 @@ impl Drop for Session {
 /// Makes events of what a subscription reads.
 struct Sink<'a> {
     ready: &'a mut VecDeque<StreamEvent>,
-    metrics: &'a Metrics,
+    progress: &'a mut Progress,
+    streams: &'a Streams,
+    session: u64,
     epoch: Epoch,
 }
 
+impl Sink<'_> {
+    fn note(&mut self, frame: &Frame, position: Option<Position>, live: bool) {
+        let attempt = Attempt { session: self.session, protocol: "sse", position, live };
+        // Acks come by requests of their own.
+        self.progress.composed(frame, attempt, false, &self.streams.delivery);
+    }
+}
+
 impl FrameSink for Sink<'_> {
-    fn notification(&mut self, number: u64, prev: u64, body: &Frame, _live: bool) {
+    fn notification(&mut self, number: u64, prev: u64, body: &Frame, live: bool) {
+        self.note(body, Some(Position::new(self.epoch, number)), live);
         let mut json = Vec::new();
         write_notification_head(&mut json, self.epoch, number, prev);
         json.extend_from_slice(&body.body);
@@ -235,6 +251,7 @@ impl FrameSink for Sink<'_> {
     }
 
     fn broadcast(&mut self, body: &Frame) {
+        self.note(body, None, true);
         let mut json = Vec::new();
         write_broadcast_head(&mut json);
         json.extend_from_slice(&body.body);
@@ -242,7 +259,7 @@ impl FrameSink for Sink<'_> {
     }
 
     fn gap(&mut self, after: Position, until: Position, count: Option<u32>, reason: GapReason) {
-        self.metrics.gaps.of(reason).inc();
+        self.streams.metrics.gaps.of(reason).inc();
         let gap = ServerFrame::Gap { after, until, count, reason };
         self.ready.push_back(frame("gap", Some(until), gap.to_json()));
     }

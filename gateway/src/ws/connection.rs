@@ -21,10 +21,11 @@ use super::goodbye::{CLOSE_TIMEOUT, answer_close, flush, linger};
 use super::outbox::Outbox;
 use super::session::{Ask, Beat, Inbound, Session};
 use crate::delivery::{Frame, FrameSink, Pull, Subscription};
-use crate::domain::{Epoch, GapReason, Position};
-use crate::edge::AckMode;
-use crate::metrics::{Direction, Metrics, Stage};
+use crate::domain::{Epoch, GapReason, Position, TraceContext};
+use crate::edge::{AckMode, Progress};
+use crate::metrics::{AckSource, Direction};
 use crate::protocol::{CloseCode, Initiator, ServerFrame, write_broadcast_head, write_notification_head};
+use crate::telemetry::Attempt;
 
 /// Bytes read from a client at once; tungstenite keeps such a buffer for each socket.
 pub(super) const READ_BUFFER_BYTES: usize = 1024;
@@ -39,8 +40,7 @@ pub(super) struct Connection<'a> {
     timer: Pin<Box<Sleep>>,
     /// The pull was cut short by its limits: pull again once this is flushed.
     more: bool,
-    /// When the notifications in the outbox were accepted, for the latency of writing them.
-    in_flight: Vec<Acceptance>,
+    progress: Progress,
     sockets: &'a Sockets,
 }
 
@@ -53,13 +53,6 @@ pub(super) enum End {
     Client(Option<u16>),
     /// The connection broke.
     Network,
-}
-
-/// When a notification in the outbox was accepted.
-struct Acceptance {
-    at_us: u64,
-    /// It came while the session was attached.
-    live: bool,
 }
 
 /// What the task woke up for.
@@ -101,7 +94,7 @@ impl<'a> Connection<'a> {
             subscription,
             timer,
             more: false,
-            in_flight: Vec::new(),
+            progress: Progress::default(),
             sockets,
         }
     }
@@ -141,12 +134,21 @@ impl<'a> Connection<'a> {
             }
             Event::Woken => self.pull().await.err(),
             Event::Inbound(Inbound::Alive) => self.heard(),
-            Event::Inbound(Inbound::Acked { position, after }) => {
+            Event::Inbound(Inbound::Acked { position, after, trace }) => {
+                self.sockets.metrics.acks.of(AckSource::Frame).inc();
                 self.subscription.ack(position, after);
+                if position.epoch == self.subscription.epoch() {
+                    self.count_acked(position.number, trace);
+                }
                 self.heard()
             }
             Event::Inbound(Inbound::Answered(number)) => {
+                self.sockets.metrics.acks.of(AckSource::Pong).inc();
+                if let Some(round_trip) = self.session.round_trip(Instant::now()) {
+                    self.sockets.metrics.ping_round_trip.observe(round_trip.as_secs_f64());
+                }
                 self.subscription.ack(Position::new(self.subscription.epoch(), number), None);
+                self.count_acked(number, None);
                 self.ask_for_ack();
                 self.heard()
             }
@@ -231,6 +233,9 @@ impl<'a> Connection<'a> {
             }
             Poll::Ready(Err(_)) => Poll::Ready(Event::Inbound(Inbound::Broken)),
             Poll::Pending => {
+                if !self.session.is_stalled() {
+                    self.sockets.metrics.ws_write_stalls.inc();
+                }
                 if self.session.wrote(written, false, Instant::now) {
                     self.set_timer();
                 }
@@ -257,8 +262,9 @@ impl<'a> Connection<'a> {
         loop {
             let mut sink = Sink {
                 outbox: &mut self.outbox,
-                in_flight: &mut self.in_flight,
-                metrics: &self.sockets.metrics,
+                progress: &mut self.progress,
+                sockets: self.sockets,
+                session: self.subscription.handle().id().0 ^ self.sockets.seed,
                 epoch: self.subscription.epoch(),
             };
             match self.subscription.pull(&mut sink) {
@@ -278,21 +284,15 @@ impl<'a> Connection<'a> {
     }
 
     fn count_written(&mut self) {
-        if self.in_flight.is_empty() {
-            return;
+        let Sockets { metrics, delivery, .. } = self.sockets;
+        let count = self.progress.written(metrics, delivery);
+        if count > 0 {
+            metrics.ws_write_batch.observe(count as f64);
         }
-        let metrics = &self.sockets.metrics;
-        metrics.ws_write_batch.observe(self.in_flight.len() as f64);
-        let now_us = self.sockets.delivery.clock().now_us();
-        for acceptance in &self.in_flight {
-            let seconds = now_us.saturating_sub(acceptance.at_us) as f64 / 1e6;
-            if acceptance.live {
-                metrics.push_latency.of(Stage::Written).observe(seconds);
-            } else {
-                metrics.stored_delivery_age.observe(seconds);
-            }
-        }
-        self.in_flight = Vec::new();
+    }
+
+    fn count_acked(&mut self, number: u64, client: Option<TraceContext>) {
+        self.progress.acked(number, client, &self.sockets.metrics, &self.sockets.delivery);
     }
 
     fn set_timer(&mut self) {
@@ -372,9 +372,18 @@ fn websocket_config(max_inbound_frame: usize) -> WebSocketConfig {
 /// Composes what a subscription reads into frames.
 struct Sink<'a> {
     outbox: &'a mut Outbox,
-    in_flight: &'a mut Vec<Acceptance>,
-    metrics: &'a Metrics,
+    progress: &'a mut Progress,
+    sockets: &'a Sockets,
+    session: u64,
     epoch: Epoch,
+}
+
+impl Sink<'_> {
+    fn note(&mut self, frame: &Frame, position: Option<Position>, live: bool) {
+        let delivery = &self.sockets.delivery;
+        let attempt = Attempt { session: self.session, protocol: "websocket", position, live };
+        self.progress.composed(frame, attempt, true, delivery);
+    }
 }
 
 impl FrameSink for Sink<'_> {
@@ -383,7 +392,7 @@ impl FrameSink for Sink<'_> {
             write_notification_head(out, self.epoch, number, prev);
             out.extend_from_slice(&frame.body);
         });
-        self.in_flight.push(Acceptance { at_us: frame.accepted_at_us, live });
+        self.note(frame, Some(Position::new(self.epoch, number)), live);
     }
 
     fn broadcast(&mut self, frame: &Frame) {
@@ -391,11 +400,11 @@ impl FrameSink for Sink<'_> {
             write_broadcast_head(out);
             out.extend_from_slice(&frame.body);
         });
-        self.in_flight.push(Acceptance { at_us: frame.accepted_at_us, live: true });
+        self.note(frame, None, true);
     }
 
     fn gap(&mut self, after: Position, until: Position, count: Option<u32>, reason: GapReason) {
-        self.metrics.gaps.of(reason).inc();
+        self.sockets.metrics.gaps.of(reason).inc();
         let gap = ServerFrame::Gap { after, until, count, reason };
         self.outbox.text(|out| out.extend(gap.to_json()));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
-use crate::domain::Position;
+use crate::domain::{Position, TraceContext};
 use crate::edge::{AckMode, Pace};
 use crate::protocol::{ClientFrame, CloseCode, InvalidClientFrame};
 
@@ -67,7 +67,7 @@ pub(super) enum Inbound {
     /// The client is alive and asks nothing.
     Alive,
     /// The client has everything up to this position.
-    Acked { position: Position, after: Option<Position> },
+    Acked { position: Position, after: Option<Position>, trace: Option<TraceContext> },
     /// The client has read everything up to this number.
     Answered(u64),
     /// The client said goodbye with this code.
@@ -127,6 +127,12 @@ impl Session {
         Ask::Now(acks.asked)
     }
 
+    /// How long the answer that has just come took.
+    pub(super) fn round_trip(&self, now: Instant) -> Option<Duration> {
+        let asked = self.auto_ack.as_ref()?.not_before - ACK_PERIOD;
+        Some(now.saturating_duration_since(asked))
+    }
+
     /// What a heartbeat's ping carries: the question that is out, if one is. A client may answer only the latest ping (RFC 6455
     /// §5.5.3), and whoever answers this one has read all that went before.
     pub(super) fn heartbeat_payload(&self) -> Option<u64> {
@@ -167,6 +173,11 @@ impl Session {
         false
     }
 
+    /// Whether the last flush could not write everything.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled_since.is_some()
+    }
+
     /// Judges what came from the client.
     pub(super) fn inbound(&mut self, message: Result<Message, Error>) -> Inbound {
         let message = match message {
@@ -176,7 +187,7 @@ impl Session {
         self.unanswered = false;
         match message {
             Message::Text(text) => match ClientFrame::parse(text.as_str()) {
-                Ok(ClientFrame::Ack { position, after }) => Inbound::Acked { position, after },
+                Ok(ClientFrame::Ack { position, after, trace }) => Inbound::Acked { position, after, trace },
                 Err(InvalidClientFrame::NotAFrame) => Inbound::Refused(CloseCode::InvalidData),
                 Err(InvalidClientFrame::UnknownType) => Inbound::Refused(CloseCode::UnsupportedData),
             },
@@ -303,7 +314,10 @@ mod tests {
         assert_eq!(own.ask(7, start), Ask::Nothing, "this client acks itself");
         let position = Position::new(crate::domain::Epoch::from_bits(7), 9);
         let frame = format!(r#"{{"type":"ack","position":"{position}"}}"#);
-        assert_eq!(own.inbound(Ok(Message::Text(frame.into()))), Inbound::Acked { position, after: None });
+        assert_eq!(
+            own.inbound(Ok(Message::Text(frame.into()))),
+            Inbound::Acked { position, after: None, trace: None }
+        );
     }
 
     #[test]

@@ -103,7 +103,7 @@ async fn sockets_that_never_read_do_not_hold_up_the_stop() {
     for _ in 0..SENDS {
         assert_eq!(send(gateway.addresses.http, &users, &text).await.0, 202);
     }
-    let written = gateway.metrics.push_latency.of(gateway::metrics::Stage::Written).get_sample_count();
+    let written = gateway.metrics.push_latency.of(gateway::metrics::Stage::Written).count();
     assert!(written < u64::from(SENDS) * 3, "the sockets are stuck");
 
     let metrics = gateway.metrics.clone();

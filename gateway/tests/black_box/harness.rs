@@ -4,6 +4,7 @@
 //! test by checking that nothing leaked.
 
 mod api;
+mod collector;
 mod dial;
 mod event_source;
 mod raw;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use gateway::app::{App, RunError};
 use gateway::clock::Clock;
 use gateway::config::Config;
+use gateway::telemetry::Tracing;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -23,6 +25,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub(crate) use collector::{Collector, CollectorPort, Span, reporting_to};
 pub(crate) use dial::Dial;
 pub(crate) use event_source::EventSource;
 pub(crate) use receiver::{Place, Receiver};
@@ -88,7 +91,7 @@ impl Gateway {
     pub(crate) async fn start_with_clock(clock: Clock, configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::for_tests();
         configure(&mut config);
-        let app = App::bind_with_clock(config, clock).await.expect("free ports on loopback");
+        let app = App::bind_with(config, clock, Tracing::off()).await.expect("free ports on loopback");
         let addresses = app.addresses();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run_until(async {

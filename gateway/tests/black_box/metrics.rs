@@ -88,6 +88,42 @@ async fn the_number_of_series_does_not_depend_on_the_number_of_users() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_has_served_every_route_in_every_way_has_fewer_than_600_series() {
+    let gateway = Running::start_with(|_| {}).await;
+    let client = reqwest::Client::new();
+    let document: Value =
+        client.get(format!("{}/openapi.json", gateway.url())).send().await.unwrap().json().await.unwrap();
+    let fill = |path: &str| path.replace("{user}", "bob").replace("{topic}", "news");
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let path = if path.contains(":id") { path.replace(":id", "none") } else { fill(path) };
+        let path = path.split('/').map(|part| if part.starts_with([':', '{']) { "bob" } else { part });
+        let url = format!("{}{}", gateway.url(), path.collect::<Vec<_>>().join("/"));
+        for method in operations.as_object().unwrap().keys() {
+            let method = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let bodies = ["{", "[]", "{}", r#"["bob"]"#, r#"{"to":["bob"],"body":"hello"}"#];
+            for body in bodies.map(str::to_owned).into_iter().chain(["x".repeat(9 << 20)]) {
+                let request = client.request(method.clone(), &url).body(body.clone());
+                // Streams and sockets answer a head and no more: nobody waits for their body.
+                let _ = request.header("content-type", "application/json").send().await;
+                let _ = client.request(method.clone(), &url).body(body).send().await;
+            }
+            let _ = client.request(method.clone(), &url).header("host", "evil.example").send().await;
+            let _ = client.request(method, &url).header("origin", "https://evil.example").send().await;
+        }
+        for method in ["GET", "PUT", "PATCH", "HEAD", "OPTIONS", "BREW"] {
+            let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+            let _ = client.request(method, &url).send().await;
+        }
+    }
+    let metrics = scrape(gateway.addresses.ops).await;
+    let answers = metrics.of_family("http_server_requests_total").count();
+    assert!(answers > 40, "only {answers} kinds of answers were given");
+    // A process has nine of its own.
+    assert!(metrics.names().len() < 600 - 9, "{} series, {answers} of answers", metrics.names().len());
+    assert_eq!(gateway.stop().await, Ok(()));
+}
+
+#[tokio::test]
 async fn paths_and_methods_from_outside_make_no_series() {
     let gateway = Running::start_with(|_| {}).await;
     let client = reqwest::Client::new();
@@ -145,7 +181,22 @@ async fn every_combination_of_labels_is_there_before_anything_happened() {
         format!(r#"gateway_sessions_opened_total{{result="{result}",transport="websocket"}}"#)
     }));
     expected.extend(
-        ["queued", "written"]
+        ["fresh", "resumed", "gap", "foreign"]
+            .map(|outcome| format!(r#"gateway_session_resumes_total{{outcome="{outcome}"}}"#)),
+    );
+    expected.extend(
+        ["pong", "frame", "http"].map(|source| format!(r#"gateway_acks_total{{source="{source}"}}"#)),
+    );
+    expected.extend(
+        ["too_large", "full", "unavailable", "ambiguous"]
+            .map(|kind| format!(r#"gateway_log_append_errors_total{{kind="{kind}"}}"#)),
+    );
+    expected.extend(
+        ["queue_full", "export_failed"]
+            .map(|reason| format!(r#"gateway_otel_spans_dropped_total{{reason="{reason}"}}"#)),
+    );
+    expected.extend(
+        ["queued", "written", "acked"]
             .map(|stage| format!(r#"gateway_push_latency_seconds_count{{stage="{stage}"}}"#)),
     );
     for code in CloseCode::ALL {
@@ -169,6 +220,10 @@ async fn every_combination_of_labels_is_there_before_anything_happened() {
             "gateway_first_request_timeouts_total",
             "gateway_stored_delivery_age_seconds_count",
             "gateway_draining",
+            "gateway_session_replayed_notifications_count",
+            "gateway_ping_round_trip_seconds_count",
+            "gateway_ws_write_stalls_total",
+            "gateway_otel_spans_exported_total",
         ]
         .map(str::to_owned),
     );
@@ -189,7 +244,8 @@ async fn the_exposition_keeps_to_its_format_and_its_names() {
     // Parsing is strict: this alone fails at a line that breaks the format.
     let metrics = scrape(server.addresses.ops).await;
     for (name, kind) in metrics.families() {
-        let known = ["gateway_", "http_server_", "process_"].iter().any(|prefix| name.starts_with(prefix));
+        let known =
+            ["gateway_", "http_server_", "process_", "tokio_"].iter().any(|prefix| name.starts_with(prefix));
         assert!(known, "{name} belongs to nobody");
         assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
         assert!(!name.ends_with("_ms") && !name.contains("millis"), "{name}: base units are seconds");
@@ -200,6 +256,16 @@ async fn the_exposition_keeps_to_its_format_and_its_names() {
     assert_eq!(metrics.value(r#"gateway_config_info{overflow_policy="drop-oldest"}"#), 1.0);
     assert!(metrics.has("process_resident_memory_bytes"));
     assert!(metrics.has("process_open_fds"));
+    for positive in [
+        "tokio_workers",
+        "tokio_live_tasks",
+        "tokio_worker_busy_seconds_total",
+        "tokio_worker_parks_total",
+        "gateway_memory_limit_bytes",
+        "gateway_log_free_bytes",
+    ] {
+        assert!(metrics.value(positive) > 0.0, "{positive}");
+    }
     assert!(metrics.names().len() < 600, "{} series", metrics.names().len());
 }
 

@@ -199,6 +199,24 @@ async fn a_disconnected_user_and_a_session_too_many_see_the_stream_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stream_takes_is_timed_like_what_a_socket_takes() {
+    const WRITTEN: &str = r#"gateway_push_latency_seconds_count{stage="written"}"#;
+    const STORED: &str = "gateway_stored_delivery_age_seconds_count";
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.send_text("bob", "waits").await.status, 202);
+    let mut stream = gateway.stream("bob").await;
+    stream.texts(1).await;
+    gateway.until_metric(STORED, 1.0).await;
+    assert_eq!(gateway.metric(WRITTEN).await, 0.0);
+    assert_eq!(gateway.send_text("bob", "now").await.status, 202);
+    stream.texts(1).await;
+    gateway.until_metric(WRITTEN, 1.0).await;
+    assert_eq!(gateway.metric(STORED).await, 1.0);
+    drop(stream);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_goes_away_has_no_session_any_more() {
     let gateway = Gateway::start().await;
     let stream = gateway.stream("bob").await;
@@ -207,7 +225,7 @@ async fn whoever_goes_away_has_no_session_any_more() {
     gateway.until_metric(SESSIONS, 0.0).await;
     assert_eq!(gateway.user("bob").await.body["sessions"], 0);
     assert_eq!(gateway.send_text("bob", "nobody there").await.body["online"], 0);
-    let closed = r#"gateway_sessions_closed_total{code="1006",initiator="network"}"#;
+    let closed = r#"gateway_sessions_closed_total{code="other",initiator="client"}"#;
     assert_eq!(gateway.metric(closed).await, 1.0);
     gateway.stop().await;
 }

@@ -218,7 +218,7 @@ impl Draft {
                 .idempotency
                 .map(|(key, body)| IdempotencyKey { key: key_of(key), body: Fingerprint::of(&[&[body]]) }),
         };
-        entry::encode_publish(&notification, &vec![b'x'; self.bytes]).unwrap()
+        entry::encode_publish(&notification, None, &vec![b'x'; self.bytes]).unwrap()
     }
 }
 

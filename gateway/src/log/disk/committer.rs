@@ -199,6 +199,8 @@ impl Committer {
         self.durable.write(reach).map_err(|error| Failure::ambiguous(&error))?;
         self.reach = reach;
         self.unmeasured_bytes += group.bytes;
+        // Until it is measured, what was written is what it grew by.
+        self.shared.add_bytes(group.bytes);
         self.shared.publish(std::mem::take(&mut group.entries));
         if self.unmeasured_bytes >= MEASURE_AFTER_BYTES {
             self.measure();

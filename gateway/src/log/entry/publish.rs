@@ -3,17 +3,27 @@
 use bytes::{Buf, BufMut, Bytes};
 
 use super::names::{self, Names};
-use super::{DecodeError, EntryTooLarge, KIND_PUBLISH, TOO_SHORT, checked_text, fitting_header};
-use crate::domain::{Fingerprint, IdempotencyKey, Notification, NotificationId, Priority, Target};
+use super::{
+    DecodeError, EntryTooLarge, FORMAT_VERSION, KIND_PUBLISH, TOO_SHORT, checked_text, fitting_header,
+    take_u32,
+};
+use crate::domain::{
+    Fingerprint, IdempotencyKey, Notification, NotificationId, Priority, Target, TraceContext,
+};
+use crate::protocol::TRACEPARENT_FIELD_BYTES;
 
 /// The fields in front of the target: flags, id, acceptance, time to live, priority.
 const FIXED_BYTES: usize = 1 + 16 + 8 + 4 + 1;
+
+/// A trace's ids and how many notifications its span published.
+const TRACE_BYTES: usize = TraceContext::BYTES + 4;
 
 const TARGET_USERS: u8 = 0;
 const TARGET_TOPIC: u8 = 1;
 const TARGET_EVERYBODY: u8 = 2;
 const HAS_COLLAPSE_KEY: u8 = 0b0100;
 const HAS_IDEMPOTENCY_KEY: u8 = 0b1000;
+const HAS_TRACE: u8 = 0b1_0000;
 
 /// A notification as the log holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +40,21 @@ pub struct Publish {
     pub collapse_key: Option<Fingerprint>,
     /// What makes its repetition recognisable.
     pub idempotency: Option<IdempotencyKey>,
+    /// The recorded trace it belongs to.
+    pub trace: Option<PublishTrace>,
     /// To whom.
     pub recipients: Recipients,
     /// The shared part of its frame; see [`crate::protocol::encode_body`].
     pub body: Bytes,
+}
+
+/// The recorded span that published a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishTrace {
+    /// The span.
+    pub context: TraceContext,
+    /// How many notifications it published: those of a batch are one span.
+    pub notifications: u32,
 }
 
 /// Whom a publish entry is for.
@@ -58,23 +79,35 @@ impl Recipients {
     }
 }
 
-/// Encodes a notification with the body of its frame.
+/// Encodes a notification with the body of its frame and the recorded trace it belongs to.
 ///
 /// # Errors
 /// [`EntryTooLarge`] when names and body together do not fit an entry.
-pub fn encode_publish(notification: &Notification, body: &[u8]) -> Result<Bytes, EntryTooLarge> {
+pub fn encode_publish(
+    notification: &Notification,
+    trace: Option<PublishTrace>,
+    body: &[u8],
+) -> Result<Bytes, EntryTooLarge> {
     let (target, target_bytes) = match &notification.target {
         Target::Users(users) => (TARGET_USERS, Names::encoded_len_of(users.iter().map(|user| user.as_str()))),
         Target::Topic(topic) => (TARGET_TOPIC, 2 + topic.as_str().len()),
         Target::Everybody => (TARGET_EVERYBODY, 0),
     };
     let keys = notification.collapse_key.map_or(0, |_| Fingerprint::BYTES)
-        + notification.idempotency.map_or(0, |_| 2 * Fingerprint::BYTES);
+        + notification.idempotency.map_or(0, |_| 2 * Fingerprint::BYTES)
+        + trace.map_or(0, |_| TRACE_BYTES);
     let mut flags = target;
     flags |= if notification.collapse_key.is_some() { HAS_COLLAPSE_KEY } else { 0 };
     flags |= if notification.idempotency.is_some() { HAS_IDEMPOTENCY_KEY } else { 0 };
+    flags |= if trace.is_some() { HAS_TRACE } else { 0 };
 
-    let mut out = fitting_header(KIND_PUBLISH, FIXED_BYTES + target_bytes + keys + body.len())?;
+    // Whether it fits does not depend on whether it is recorded.
+    let room = if trace.is_some() { 0 } else { TRACE_BYTES + TRACEPARENT_FIELD_BYTES };
+    let fields = FIXED_BYTES + target_bytes + keys + body.len();
+    let mut out = fitting_header(KIND_PUBLISH, fields + room)?;
+    if trace.is_some() {
+        out[0] = FORMAT_VERSION;
+    }
     out.put_u8(flags);
     out.put_slice(notification.id.as_bytes());
     out.put_u64_le(notification.accepted_at_us);
@@ -86,6 +119,10 @@ pub fn encode_publish(notification: &Notification, body: &[u8]) -> Result<Bytes,
     if let Some(IdempotencyKey { key, body }) = notification.idempotency {
         out.put_slice(&key.0);
         out.put_slice(&body.0);
+    }
+    if let Some(trace) = trace {
+        out.put_slice(&trace.context.to_bytes());
+        out.put_u32_le(trace.notifications);
     }
     match &notification.target {
         Target::Users(users) => Names::put_all(&mut out, users.iter().map(|user| user.as_str())),
@@ -112,7 +149,8 @@ pub(super) fn decode_publish(rest: &mut Bytes) -> Result<Publish, DecodeError> {
     } else {
         Some(IdempotencyKey { key: take_fingerprint(rest)?, body: take_fingerprint(rest)? })
     };
-    let recipients = match flags & !(HAS_COLLAPSE_KEY | HAS_IDEMPOTENCY_KEY) {
+    let trace = if flags & HAS_TRACE == 0 { None } else { Some(take_trace(rest)?) };
+    let recipients = match flags & !(HAS_COLLAPSE_KEY | HAS_IDEMPOTENCY_KEY | HAS_TRACE) {
         TARGET_USERS => Recipients::Users(Names::take(rest)?),
         TARGET_TOPIC => Recipients::Topic(names::take_name(rest)?),
         TARGET_EVERYBODY => Recipients::Everybody,
@@ -125,6 +163,7 @@ pub(super) fn decode_publish(rest: &mut Bytes) -> Result<Publish, DecodeError> {
         priority,
         collapse_key,
         idempotency,
+        trace,
         recipients,
         body: rest.split_to(rest.len()),
     })
@@ -134,4 +173,11 @@ fn take_fingerprint(rest: &mut Bytes) -> Result<Fingerprint, DecodeError> {
     let mut fingerprint = Fingerprint([0; Fingerprint::BYTES]);
     rest.try_copy_to_slice(&mut fingerprint.0).map_err(|_| TOO_SHORT)?;
     Ok(fingerprint)
+}
+
+fn take_trace(rest: &mut Bytes) -> Result<PublishTrace, DecodeError> {
+    let mut context = [0; TraceContext::BYTES];
+    rest.try_copy_to_slice(&mut context).map_err(|_| TOO_SHORT)?;
+    let context = TraceContext::from_bytes(context).ok_or(DecodeError::Damaged("no such trace"))?;
+    Ok(PublishTrace { context, notifications: take_u32(rest)? })
 }

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
-    Fingerprint, IdempotencyKey, Notification, NotificationId, Priority, Target, TopicName, UserId,
+    Fingerprint, IdempotencyKey, Notification, NotificationId, Priority, Target, TopicName, TraceContext,
+    UserId,
 };
 
 fn notification(target: Target) -> Notification {
@@ -33,15 +34,18 @@ proptest! {
         names in prop::collection::vec("[a-zäß日]{1,20}", 1..20),
         collapse in prop::option::of(any::<[u8; 16]>()),
         idempotency in prop::option::of(any::<[[u8; 16]; 2]>()),
+        trace in prop::option::of(any::<[u8; TraceContext::BYTES]>()),
         body: Vec<u8>,
     ) {
+        let trace = trace.and_then(TraceContext::from_bytes);
+        let trace = trace.map(|context| PublishTrace { context, notifications: names.len() as u32 });
         let written = Notification {
             collapse_key: collapse.map(Fingerprint),
             idempotency: idempotency
                 .map(|[key, body]| IdempotencyKey { key: Fingerprint(key), body: Fingerprint(body) }),
             ..notification(users(&names))
         };
-        let payload = encode_publish(&written, &body).unwrap();
+        let payload = encode_publish(&written, trace, &body).unwrap();
         let Ok(Entry::Publish(publish)) = decode(&payload) else { panic!("not a publish entry") };
         let Recipients::Users(recipients) = &publish.recipients else { panic!("not to users") };
         prop_assert!(recipients.iter().eq(names.iter()));
@@ -49,6 +53,7 @@ proptest! {
         prop_assert_eq!(&publish.body[..], &body[..]);
         prop_assert_eq!((publish.id, publish.accepted_at_us), (NotificationId::from_bytes([7; 16]), 42));
         prop_assert_eq!((publish.ttl_seconds, publish.priority), (60, Priority::High));
+        prop_assert_eq!(publish.trace, trace);
         prop_assert_eq!((publish.collapse_key, publish.idempotency), (written.collapse_key, written.idempotency));
     }
 
@@ -61,7 +66,7 @@ proptest! {
     #[test]
     fn a_truncated_publish_entry_never_panics_nor_invents_a_name(cut in 0_usize..60) {
         let names = ["bob".to_owned(), "alice".to_owned()];
-        let payload = encode_publish(&notification(users(&names)), b"{}").unwrap();
+        let payload = encode_publish(&notification(users(&names)), None, b"{}").unwrap();
         if let Ok(Entry::Publish(publish)) = decode(&payload.slice(..cut.min(payload.len()))) {
             let Recipients::Users(recipients) = publish.recipients else { panic!("not to users") };
             prop_assert!(recipients.iter().eq(names.iter()));
@@ -82,7 +87,7 @@ proptest! {
 fn a_topic_and_everybody_read_back_as_written() {
     let news = TopicName::parse("news").unwrap();
     for (target, topic) in [(Target::Topic(news), Some("news")), (Target::Everybody, None)] {
-        let payload = encode_publish(&notification(target), b"{}").unwrap();
+        let payload = encode_publish(&notification(target), None, b"{}").unwrap();
         let Ok(Entry::Publish(publish)) = decode(&payload) else { panic!("not a publish entry") };
         assert_eq!(publish.recipients.topic(), topic);
         assert_eq!(publish.recipients == Recipients::Everybody, topic.is_none());
@@ -157,7 +162,7 @@ fn what_holds_reads_back_as_written_however_many_entries_it_takes() {
 
 #[test]
 fn what_a_later_version_wrote_is_named_and_not_skipped() {
-    assert_eq!(decode(&Bytes::from_static(&[2, 1, 0])), Err(DecodeError::UnknownVersion(2)));
+    assert_eq!(decode(&Bytes::from_static(&[3, 1, 0])), Err(DecodeError::UnknownVersion(3)));
     assert_eq!(decode(&Bytes::from_static(&[1, 99])), Err(DecodeError::UnknownKind(99)));
     assert!(matches!(decode(&Bytes::from_static(&[1])), Err(DecodeError::Damaged(_))));
     let longer = [&encode_tick()[..], b"x"].concat();
@@ -167,6 +172,6 @@ fn what_a_later_version_wrote_is_named_and_not_skipped() {
 #[test]
 fn an_entry_that_would_not_fit_is_refused_before_the_log_sees_it() {
     let names: Vec<String> = (0..3_100).map(|index| format!("{index:0256}")).collect();
-    assert!(matches!(encode_publish(&notification(users(&names)), b"{}"), Err(EntryTooLarge(_))));
+    assert!(matches!(encode_publish(&notification(users(&names)), None, b"{}"), Err(EntryTooLarge(_))));
     assert!(encode_subscribe("news", names.iter().map(String::as_str)).is_err());
 }
