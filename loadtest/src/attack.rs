@@ -14,6 +14,7 @@ use goose::client::GooseClientBuilder;
 use goose::config::GooseConfiguration;
 use goose::goose::{GooseMethod, GooseRequest, GooseUser, Scenario, Transaction, TransactionFunction};
 use goose::{GooseAttack, GooseError};
+use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -26,6 +27,7 @@ use crate::payload::Payload;
 use crate::sequence::SendOutcome;
 use crate::socket::{self, Connector};
 use crate::target::{Answer, Request};
+use crate::trace::TRACEPARENT;
 
 /// The pause before a send is repeated.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -192,8 +194,9 @@ impl Attack {
         collector.counters.sent.fetch_add(1, Ordering::Relaxed);
         // Once one attempt may have been accepted, only an acceptance says more.
         let mut if_given_up = SendOutcome::Refused;
+        let mut repetitions = 0;
         let outcome = loop {
-            let (why, again) = match self.post(user, context, &request).await {
+            let (why, again) = match self.post(user, context, &request, repetitions).await {
                 Answer::Accepted => break SendOutcome::Accepted,
                 Answer::Refused(why) => (format!("send refused: {why}"), false),
                 Answer::NotNow(why) => (format!("send refused for now: {why}"), true),
@@ -207,6 +210,7 @@ impl Attack {
                 break if_given_up;
             }
             collector.counters.retried.fetch_add(1, Ordering::Relaxed);
+            repetitions += 1;
             tokio::time::sleep(RETRY_AFTER).await;
         };
         let took = collector.clock().now() - begun;
@@ -214,9 +218,35 @@ impl Attack {
         context.settle(tick.stream, number, outcome);
     }
 
-    /// Sends a request through goose, which notes it, and says what the answer means.
-    async fn post(&self, user: &mut GooseUser, context: &Context, request: &Request) -> Answer {
-        let builder = self.addressed(request);
+    /// Sends a request, as the beginning of a trace if there are any, and says what the answer means.
+    async fn post(
+        &self,
+        user: &mut GooseUser,
+        context: &Context,
+        request: &Request,
+        repetitions: u32,
+    ) -> Answer {
+        let mut builder = self.addressed(request);
+        let mut sending = None;
+        if let Some(traces) = &context.traces {
+            let (header, recorded) = traces.send(request, repetitions);
+            builder = builder.header(TRACEPARENT, header);
+            sending = recorded;
+        }
+        let (status, answer) = Self::exchange(user, context, request, builder).await;
+        if let Some(sending) = sending {
+            sending.end(status, &answer);
+        }
+        answer
+    }
+
+    /// Sends a request through goose, which notes it; the status of the answer, if there was one, and what it means.
+    async fn exchange(
+        user: &mut GooseUser,
+        context: &Context,
+        request: &Request,
+        builder: reqwest::RequestBuilder,
+    ) -> (Option<StatusCode>, Answer) {
         let request = GooseRequest::builder()
             .method(GooseMethod::Post)
             .path(request.path.as_str())
@@ -226,18 +256,19 @@ impl Attack {
         let response = match user.request(request).await {
             Ok(answered) => answered.response,
             // Goose may have sent it and failed to note it.
-            Err(error) => return Answer::Unknown(error.to_string()),
+            Err(error) => return (None, Answer::Unknown(error.to_string())),
         };
         match response {
             Ok(response) => {
                 let status = response.status();
-                match response.bytes().await {
+                let answer = match response.bytes().await {
                     Ok(body) => context.adapter.answer(status, &body),
                     Err(error) => Answer::Unknown(transport(&error)),
-                }
+                };
+                (Some(status), answer)
             }
-            Err(error) if error.is_connect() => Answer::NotNow(transport(&error)),
-            Err(error) => Answer::Unknown(transport(&error)),
+            Err(error) if error.is_connect() => (None, Answer::NotNow(transport(&error))),
+            Err(error) => (None, Answer::Unknown(transport(&error))),
         }
     }
 }

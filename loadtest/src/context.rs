@@ -11,6 +11,7 @@ use crate::collector::{Collector, Series, locked};
 use crate::exporter::Exporter;
 use crate::sequence::{Received, SendOutcome, Sent};
 use crate::target::{Adapter, Destination};
+use crate::trace::Traces;
 
 /// What a run's senders and sockets have in common.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Context {
     pub collector: Arc<Collector>,
     /// What Prometheus is told.
     pub exporter: Arc<Exporter>,
+    /// What makes spans of sends and receptions; absent: nobody collects any.
+    pub traces: Option<Arc<Traces>>,
     /// The streams, by number.
     pub streams: Vec<Stream>,
     /// The receivers, by number.

@@ -21,6 +21,15 @@ const PUSH_SECONDS: &[f64] =
 const LATENESS_SECONDS: &[f64] =
     &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0];
 
+/// Receptions that did not happen.
+#[derive(Debug)]
+pub struct Missing {
+    /// Those that a gap announced.
+    pub announced: IntCounter,
+    /// Those that nothing announced.
+    pub silent: IntCounter,
+}
+
 /// Sends by what the target answered.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -81,8 +90,13 @@ declare! {
     };
     /// Receptions: a notification at a socket for the first time.
     received: IntCounter = |registry, help| counter(registry, "loadtest_received_total", help);
-    /// Receptions that are owed and did not happen; known only when a run has waited for stragglers.
-    missing: IntCounter = |registry, help| counter(registry, "loadtest_missing_total", help);
+    /// Receptions that are owed and did not happen, by whether a gap announced them; known only when a run has waited for stragglers.
+    missing: Missing = |registry, help| {
+        let vector = IntCounterVec::new(Opts::new("loadtest_missing_total", help), &["announced"]);
+        let vector = registered(registry, vector);
+        let [announced, silent] = ["yes", "no"].map(|announced| vector.with_label_values(&[announced]));
+        Missing { announced, silent }
+    };
     /// Receptions of what the same socket had received before.
     duplicates: IntCounter = |registry, help| counter(registry, "loadtest_duplicates_total", help);
     /// Receptions behind one that was sent later.

@@ -6,7 +6,7 @@
 //!
 //! | room | modules |
 //! |---|---|
-//! | what is measured and said | `summary`, `metric`, `gate`, `payload`, `sequence`, `collector`, `clock`, `exporter` |
+//! | what is measured and said | `summary`, `metric`, `gate`, `payload`, `sequence`, `collector`, `clock`, `exporter`, `trace` |
 //! | the target | `target` (how it is spoken to), `security`, `spawn`, `restart`, `usage`, `set_up` |
 //! | the run | `scenario`, `plan`, `context`, `pacer`, `socket`, `attack`, `timeline`, `run`, `judge` |
 //! | what people see | `progress`, `report`, `compare`, `merge` |
@@ -37,4 +37,5 @@ pub mod spawn;
 pub mod summary;
 pub mod target;
 pub mod timeline;
+pub mod trace;
 pub mod usage;

@@ -26,6 +26,7 @@ use loadtest::set_up::SetUpError;
 use loadtest::spawn::{SpawnOptions, Spawned};
 use loadtest::summary::{FORMAT, SERIES, Summary};
 use loadtest::timeline::Watched;
+use loadtest::trace::{Settings, Traces};
 use loadtest::usage::Source;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -133,6 +134,7 @@ async fn run_scenario(kind: Kind, options: &Options) -> Result<u8, Failure> {
             "{url} is not on this machine: say --yes if you may put it under load"
         )));
     }
+    let tracing = Settings::read(|name| std::env::var(name).ok()).map_err(Failure::Usage)?;
     let baseline = options.baseline.as_deref().map(read).transpose()?;
     plan.baseline = baseline.as_ref().map(|baseline| baseline.values.clone());
     if let Some(gate) = plan.flag_gates.iter().find(|gate| gate.needs_a_baseline() && baseline.is_none()) {
@@ -148,11 +150,20 @@ async fn run_scenario(kind: Kind, options: &Options) -> Result<u8, Failure> {
     for path in options.report.iter().chain(&options.json) {
         check_writable(path)?;
     }
-    let target = target(&plan, options).await?;
+    let shared = tracing.as_ref().map(Settings::shared).unwrap_or_default();
+    let target = target(&plan, options, shared).await?;
     let exporter = Arc::new(Exporter::new(&plan.run, plan.scenario.name, target.url.as_str()));
     let served = serve(&exporter, &options.metrics_listen).await?;
+    let traces = tracing.map(|settings| Traces::start(&settings, &plan.run, plan.scenario.name, &target.url));
+    let traces = traces.transpose()?.map(Arc::new);
     let progress = if options.quiet { Progress::Quiet } else { Progress::Shown };
-    let summary = run::run(&plan, target, exporter, progress).await?;
+    let ended = run::run(&plan, target, exporter, traces.clone(), progress).await;
+    let losses = match traces {
+        Some(traces) => traces.end().await,
+        None => None,
+    };
+    let mut summary = ended?;
+    summary.notes.extend(losses);
     show(&summary, baseline.as_ref(), options.report.as_deref(), options.json.as_deref())?;
     if let Some(served) = served {
         served.linger(options.linger).await;
@@ -160,8 +171,12 @@ async fn run_scenario(kind: Kind, options: &Options) -> Result<u8, Failure> {
     Ok(summary.verdict.exit_code())
 }
 
-/// Finds the target, or starts it.
-async fn target(plan: &Plan, options: &Options) -> Result<Target, Failure> {
+/// Finds the target, or starts it with these variables in its environment.
+async fn target(
+    plan: &Plan,
+    options: &Options,
+    environment: Vec<(&'static str, String)>,
+) -> Result<Target, Failure> {
     let security = Security::load(
         options.api_key_file.as_deref(),
         options.jwt_key_file.as_deref(),
@@ -174,6 +189,7 @@ async fn target(plan: &Plan, options: &Options) -> Result<Target, Failure> {
             binary: options.gateway_binary.clone(),
             log: options.spawn_log,
             arguments: options.gateway_arguments.clone(),
+            environment,
         })
         .await?;
         let watched = Watched::new(Some(Source::Process(spawned.process_id())));

@@ -28,6 +28,7 @@ use crate::socket::Connector;
 use crate::summary::{Interval, Summary};
 use crate::target::{Adapter, Request};
 use crate::timeline::{self, Watched};
+use crate::trace::Traces;
 use crate::usage::{Buckets, Reading, scrape};
 
 /// How many intervals a run is drawn in, at most.
@@ -67,6 +68,7 @@ pub async fn run(
     plan: &Plan,
     target: Target,
     exporter: Arc<Exporter>,
+    traces: Option<Arc<Traces>>,
     progress: Progress,
 ) -> Result<Summary, SetUpError> {
     allow_descriptors(plan.descriptors())?;
@@ -81,6 +83,7 @@ pub async fn run(
         adapter: target.adapter.clone(),
         collector: collector.clone(),
         exporter,
+        traces,
         spread: (streams.len() < receivers.len()).then(Spread::default),
         streams,
         receivers,
@@ -181,7 +184,9 @@ impl Run<'_> {
             interrupted: goose::is_killswitch_triggered(),
         });
         let exporter = &self.context.exporter;
-        exporter.missing.inc_by(summary.deliveries.lost);
+        let (lost, announced) = (summary.deliveries.lost, summary.deliveries.announced);
+        exporter.missing.announced.inc_by(announced);
+        exporter.missing.silent.inc_by(lost.saturating_sub(announced));
         exporter.order_violations.inc_by(summary.deliveries.out_of_order);
         exporter.verdict.set(f64::from(summary.verdict.exit_code()));
         Ok(summary)

@@ -17,7 +17,8 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::collector::{Series, locked, seconds};
 use crate::context::{Context, Orders, Receiver};
 use crate::payload::Payload;
-use crate::target::Incoming;
+use crate::target::{Incoming, Traced};
+use crate::trace::{self, Unacked};
 
 pub use connect::{Connector, Refused, Socket};
 
@@ -51,6 +52,7 @@ pub async fn run(
         cut: 0,
         advised: None,
         began: 0,
+        unacked: Unacked::default(),
     };
     let collector = client.context.collector.clone();
     let Some(socket) = client.first_connect().await else {
@@ -80,6 +82,8 @@ struct Client {
     advised: Option<Duration>,
     /// When the newest connect was begun.
     began: u64,
+    /// Spans of notifications that were received and not acked; without traces there are none.
+    unacked: Unacked,
 }
 
 /// A client that came back and receives what it missed. `welcome.head` does not say when it has: it may be a place where
@@ -134,6 +138,7 @@ impl Client {
             open.fetch_sub(1, Ordering::Relaxed);
             self.context.exporter.users.dec();
             drop(socket);
+            self.unacked.cut_off();
             self.note_caught_up();
             let pause = match ended {
                 Ended::Finished => return,
@@ -270,10 +275,12 @@ impl Client {
     }
 
     async fn ack(&mut self, socket: &mut Socket) {
-        let frame = self.position.as_deref().and_then(|position| self.context.adapter.ack(position));
-        if let Some(frame) = frame {
-            // A broken connection shows at the next read.
-            let _ = socket.send(Message::text(frame)).await;
+        let Some(position) = &self.position else { return };
+        let traceparent = self.unacked.traceparent();
+        let Some(frame) = self.context.adapter.ack(position, traceparent.as_deref()) else { return };
+        // A broken connection shows at the next read.
+        if socket.send(Message::text(frame)).await.is_ok() {
+            self.unacked.acked();
         }
     }
 
@@ -282,9 +289,10 @@ impl Client {
         let now = self.context.collector.clock().now();
         let adapter = self.context.adapter.clone();
         match adapter.decode(text) {
-            Incoming::Notification { payload, position } => {
+            Incoming::Notification { payload, position, trace } => {
                 self.note(&payload, now);
                 if let Some(position) = position {
+                    self.follow(trace);
                     self.move_to(position);
                 }
                 position.is_some()
@@ -300,6 +308,17 @@ impl Client {
                 false
             }
             Incoming::Welcome { .. } | Incoming::Other => false,
+        }
+    }
+
+    /// Continues a notification's trace until its ack.
+    fn follow(&mut self, traced: Option<Traced<'_>>) {
+        let (Some(traces), Some(traced)) = (&self.context.traces, traced) else { return };
+        let together = if self.context.spread.is_some() { self.context.receivers.len() } else { 1 };
+        if trace::is_followed(self.index, together)
+            && let Some(span) = traces.process(&traced)
+        {
+            self.unacked.push(span);
         }
     }
 

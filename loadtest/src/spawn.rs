@@ -1,8 +1,8 @@
 //! A gateway of the run's own: built if need be, started on free ports of this machine with a log of its own, restarted at
 //! the same addresses, and gone with the run.
 //!
-//! It gets nothing of this process's environment but `PATH`, `HOME` and `TMPDIR`, and works in a temporary directory: no
-//! setting of somebody else's gateway reaches it. What it prints on standard error is kept, as far as the last lines go,
+//! It gets nothing of this process's environment but `PATH`, `HOME` and `TMPDIR` and what the run says, and works in a
+//! temporary directory: no setting of somebody else's gateway reaches it. What it prints on standard error is kept, as far as the last lines go,
 //! and quoted when it ends without being asked to.
 
 mod build;
@@ -36,6 +36,8 @@ pub struct SpawnOptions {
     pub log: SpawnLog,
     /// Further arguments of the gateway. It works in another directory: paths in them must be absolute.
     pub arguments: Vec<String>,
+    /// Further variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// Where the log of a started gateway is.
@@ -56,6 +58,7 @@ pub struct Spawned {
     program: PathBuf,
     log: SpawnLog,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// How a restart went.
@@ -79,10 +82,10 @@ impl Spawned {
         };
         let folder = tempfile::Builder::new().prefix("loadtest-").tempdir();
         let folder = folder.map_err(|error| SetUpError(format!("cannot make a directory: {error}")))?;
-        let SpawnOptions { log, arguments, .. } = options.clone();
+        let SpawnOptions { log, arguments, environment, .. } = options.clone();
         let arguments_of_first = gateway_arguments(ANY, ANY, log, folder.path(), &arguments);
-        let running = Running::start(&program, &arguments_of_first, folder.path()).await?;
-        Ok(Self { running, folder, program, log, arguments })
+        let running = Running::start(&program, &arguments_of_first, &environment, folder.path()).await?;
+        Ok(Self { running, folder, program, log, arguments, environment })
     }
 
     /// The address of API and sockets, `http://127.0.0.1:<port>`; a restart keeps it.
@@ -114,7 +117,8 @@ impl Spawned {
         let Addresses { http, ops } = self.running.addresses;
         let (http, ops) = (http.to_string(), ops.to_string());
         let arguments = gateway_arguments(&http, &ops, self.log, self.folder.path(), &self.arguments);
-        self.running = Running::start(&self.program, &arguments, self.folder.path()).await?;
+        self.running =
+            Running::start(&self.program, &arguments, &self.environment, self.folder.path()).await?;
         Ok(Restart { down: begun.elapsed(), exit_code: ended.code() })
     }
 

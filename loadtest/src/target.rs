@@ -103,6 +103,8 @@ pub enum Incoming<'a> {
         payload: std::borrow::Cow<'a, str>,
         /// Its position; absent where there are none.
         position: Option<&'a str>,
+        /// The trace that it continues, if it says so.
+        trace: Option<Traced<'a>>,
     },
     /// Things this socket will not receive.
     Gap {
@@ -120,6 +122,15 @@ pub enum Incoming<'a> {
     },
     /// Anything else: a sign of life.
     Other,
+}
+
+/// A notification of a trace, in the frame's own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traced<'a> {
+    /// The notification's id; empty where there is none that could be read.
+    pub message: &'a str,
+    /// What the frame says in place of a `traceparent`: whoever follows it has to check it.
+    pub parent: &'a str,
 }
 
 /// How one kind of server is spoken to.
@@ -148,8 +159,9 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
     /// What a text frame says. Never fails: what is not understood is [`Incoming::Other`].
     fn decode<'a>(&self, frame: &'a str) -> Incoming<'a>;
 
-    /// The text frame that says that everything up to a position was received; absent where there is none.
-    fn ack(&self, position: &str) -> Option<String>;
+    /// The text frame that says that everything up to a position was received, with the `traceparent` of the span that took
+    /// the last of it, if there is one; absent where there is no such frame.
+    fn ack(&self, position: &str, traceparent: Option<&str>) -> Option<String>;
 
     /// Whether position `a` is at or behind position `b`, both given by this server.
     fn reached(&self, a: &str, b: &str) -> bool;

@@ -37,7 +37,8 @@ async fn every_series_is_there_from_the_start() {
         .collect();
     let expected = [
         "loadtest_duplicates_total 0",
-        "loadtest_missing_total 0",
+        r#"loadtest_missing_total{announced="no"} 0"#,
+        r#"loadtest_missing_total{announced="yes"} 0"#,
         "loadtest_offered_rate 0",
         "loadtest_order_violations_total 0",
         "loadtest_pacer_lateness_seconds_count 0",
@@ -94,7 +95,7 @@ async fn a_scraper_gets_the_last_numbers() {
     let (address, client) = (served.address, client());
     scrape(&client, address).await.unwrap();
     scrape(&client, address).await.unwrap();
-    exporter.missing.inc_by(7);
+    exporter.missing.silent.inc_by(7);
     let lingering = tokio::spawn(served.linger(10 * PATIENCE));
     // Twice: the first of them may come before the server has begun to linger, and then is not the last one.
     let last = async {
@@ -105,7 +106,7 @@ async fn a_scraper_gets_the_last_numbers() {
         text
     };
     let text = timeout(PATIENCE, last).await.unwrap();
-    assert!(text.contains("loadtest_missing_total 7\n"), "{text}");
+    assert!(text.contains("loadtest_missing_total{announced=\"no\"} 7\n"), "{text}");
     timeout(PATIENCE, lingering).await.unwrap().unwrap();
 }
 

@@ -32,7 +32,7 @@ const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 /// Lines of standard error that are kept.
 const MAX_LINES: usize = 50;
 
-/// All that the gateway learns from this process's environment.
+/// All that the gateway learns from this process's environment by itself.
 const VARIABLES: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
 
 /// Where a gateway listens, as it says itself.
@@ -63,11 +63,12 @@ impl Running {
     pub(super) async fn start(
         program: &Path,
         arguments: &[OsString],
+        environment: &[(&'static str, String)],
         folder: &Path,
     ) -> Result<Self, SetUpError> {
         let client = reqwest::Client::builder().no_proxy().timeout(LOOK_TIMEOUT).build();
         let client = client.map_err(|error| SetUpError(format!("cannot set up the HTTP client: {error}")))?;
-        let (mut child, printed) = Started::start(program, arguments, folder)?;
+        let (mut child, printed) = Started::start(program, arguments, environment, folder)?;
         let program = program.display();
         let how = match tokio::time::timeout(START_PATIENCE, child.until_ready(printed, &client)).await {
             Ok(Some((process_id, addresses))) => return Ok(Self { child, process_id, addresses }),
@@ -113,11 +114,13 @@ impl Started {
     fn start(
         program: &Path,
         arguments: &[OsString],
+        environment: &[(&'static str, String)],
         folder: &Path,
     ) -> Result<(Self, Lines<BufReader<ChildStdout>>), SetUpError> {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(folder).env_clear().kill_on_drop(true);
         command.envs(VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         // An interrupt from the terminal ends the run; the gateway is ended by the run, and not beside it.
         command.process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -8,7 +8,7 @@ use crate::usage::{Source, scrape};
 
 fn memory(arguments: &[&str]) -> SpawnOptions {
     let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-    SpawnOptions { binary: None, log: SpawnLog::Memory, arguments }
+    SpawnOptions { binary: None, log: SpawnLog::Memory, arguments, environment: Vec::new() }
 }
 
 fn signal(gateway: &Spawned, signal: Signal) {
@@ -26,13 +26,19 @@ async fn pending(client: &reqwest::Client, url: &str) -> Option<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_is_built_started_restarted_with_its_log_and_stopped() {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let options = SpawnOptions { log: SpawnLog::Disk, ..memory(&[]) };
+    let environment = vec![("OTEL_TRACES_SAMPLER_ARG", "0.25".to_owned())];
+    let options = SpawnOptions { log: SpawnLog::Disk, environment, ..memory(&[]) };
     let mut gateway = Spawned::start(&options).await.unwrap();
     let (url, ops_url, first) = (gateway.url(), gateway.ops_url(), gateway.process_id());
     let folder = gateway.folder.path().to_owned();
-    let environment = std::fs::read_to_string(format!("/proc/{first}/environ")).unwrap();
-    let names: Vec<&str> =
-        environment.split_terminator('\0').filter_map(|entry| entry.split('=').next()).collect();
+    let environment_of = |process_id: i32| {
+        let environment = std::fs::read_to_string(format!("/proc/{process_id}/environ")).unwrap();
+        environment.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (own, given): (Vec<_>, Vec<_>) =
+        environment_of(first).into_iter().partition(|entry| !entry.starts_with("OTEL_"));
+    assert_eq!(given, ["OTEL_TRACES_SAMPLER_ARG=0.25"]);
+    let names: Vec<&str> = own.iter().filter_map(|entry| entry.split('=').next()).collect();
     assert!(names.contains(&"PATH"), "{names:?}");
     assert!(names.iter().all(|name| ["PATH", "HOME", "TMPDIR"].contains(name)), "{names:?}");
     assert_eq!(std::fs::read_link(format!("/proc/{first}/cwd")).unwrap(), folder.canonicalize().unwrap());
@@ -48,6 +54,7 @@ async fn a_gateway_is_built_started_restarted_with_its_log_and_stopped() {
     assert!(restart.down > Duration::ZERO && restart.down < RESTART_PATIENCE, "{restart:?}");
     assert_eq!((gateway.url(), gateway.ops_url()), (url.clone(), ops_url.clone()));
     assert_ne!(gateway.process_id(), first);
+    assert!(environment_of(gateway.process_id()).contains(&given[0]), "the successor has the variables");
     assert_eq!(pending(&client, &url).await, Some(1), "the successor has the log");
     assert_eq!(Source::Process(first).read().await, None);
 

@@ -91,12 +91,12 @@ impl Adapter for FastApi {
 
     fn decode<'a>(&self, frame: &'a str) -> Incoming<'a> {
         match Payload::find(frame) {
-            Some(_) => Incoming::Notification { payload: Cow::Borrowed(frame), position: None },
+            Some(_) => Incoming::Notification { payload: Cow::Borrowed(frame), position: None, trace: None },
             None => Incoming::Other,
         }
     }
 
-    fn ack(&self, _position: &str) -> Option<String> {
+    fn ack(&self, _position: &str, _traceparent: Option<&str>) -> Option<String> {
         None
     }
 
@@ -168,7 +168,8 @@ mod tests {
         for frame in
             [payload.to_text(120), format!("{{\"from\":\"x\",\"message\":\"{}\"}}", payload.to_text(1))]
         {
-            let Incoming::Notification { payload: text, position: None } = FastApi.decode(&frame) else {
+            let heard = FastApi.decode(&frame);
+            let Incoming::Notification { payload: text, position: None, trace: None } = heard else {
                 panic!("{frame}")
             };
             assert_eq!(Payload::find(&text), Some(payload));

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::{Abilities, Adapter, Answer, Destination, Incoming, Request};
+use super::{Abilities, Adapter, Answer, Destination, Incoming, Request, Traced};
 
 /// The protocol on the socket.
 const SUBPROTOCOL: &str = "notify.v1";
@@ -60,6 +61,11 @@ struct Frame<'a> {
     reason: Option<&'a str>,
     count: Option<u64>,
     reconnect_in_ms: Option<u64>,
+    // Whatever is wrong with these two is wrong with the trace, not with the notification.
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    traceparent: Option<&'a RawValue>,
 }
 
 /// What a refusal says (RFC 9457).
@@ -154,8 +160,13 @@ impl Adapter for Gateway {
         serde_json::from_str::<Frame<'a>>(frame).ok().and_then(Frame::meaning).unwrap_or(Incoming::Other)
     }
 
-    fn ack(&self, position: &str) -> Option<String> {
-        Some(format!(r#"{{"type":"ack","position":"{position}"}}"#))
+    fn ack(&self, position: &str, traceparent: Option<&str>) -> Option<String> {
+        Some(match traceparent {
+            None => format!(r#"{{"type":"ack","position":"{position}"}}"#),
+            Some(parent) => {
+                format!(r#"{{"type":"ack","position":"{position}","traceparent":"{parent}"}}"#)
+            }
+        })
     }
 
     fn reached(&self, a: &str, b: &str) -> bool {
@@ -180,7 +191,12 @@ impl<'a> Frame<'a> {
     /// `None`: a frame of a type that is not known here, or without the fields of its type.
     fn meaning(self) -> Option<Incoming<'a>> {
         match &*self.kind {
-            "notification" => Some(Incoming::Notification { payload: self.body, position: self.position }),
+            "notification" => {
+                let parent = self.traceparent.and_then(plain_text);
+                let message = self.id.and_then(plain_text).unwrap_or_default();
+                let trace = parent.map(|parent| Traced { message, parent });
+                Some(Incoming::Notification { payload: self.body, position: self.position, trace })
+            }
             "welcome" => Some(Incoming::Welcome { position: self.position? }),
             "gap" => Some(Incoming::Gap { count: self.count, reason: self.reason?, until: self.until? }),
             "drain" => Some(Incoming::Drain { reconnect_in_ms: self.reconnect_in_ms? }),
@@ -209,6 +225,11 @@ fn reason(status: StatusCode, problem: Option<&Problem<'_>>) -> String {
         Some(detail) => format!("{code} {title}: {detail}"),
         None => format!("{code} {title}"),
     }
+}
+
+/// A text as it stands between its quotes, which is its value unless something in it is escaped; `None`: it is no text.
+fn plain_text(value: &RawValue) -> Option<&str> {
+    value.get().strip_prefix('"')?.strip_suffix('"')
 }
 
 /// Epoch and number.

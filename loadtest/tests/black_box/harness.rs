@@ -53,6 +53,7 @@ pub(crate) struct LoadTest {
     words: Vec<String>,
     options: Vec<(String, String)>,
     gates: Vec<String>,
+    variables: Vec<(String, String)>,
     open_files: Option<u32>,
     folder: Arc<TempDir>,
 }
@@ -64,6 +65,7 @@ impl LoadTest {
             words: words.iter().map(ToString::to_string).collect(),
             options: Vec::new(),
             gates: Vec::new(),
+            variables: Vec::new(),
             open_files: None,
             folder: Arc::new(TempDir::new().unwrap()),
         }
@@ -126,6 +128,12 @@ impl LoadTest {
         self
     }
 
+    /// Sets a variable of its environment, which is otherwise empty.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Adds a criterion, in place of any other for the same number.
     pub(crate) fn gate(mut self, text: &str) -> Self {
         let metric = |gate: &str| gate.split(['<', '>', '=']).next().map(str::to_owned);
@@ -174,6 +182,7 @@ impl LoadTest {
         let temporary = self.folder.path().join("tmp");
         std::fs::create_dir(&temporary).unwrap();
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("TMPDIR", temporary);
+        command.envs(self.variables);
         command.current_dir(self.folder.path()).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -1,12 +1,13 @@
 //! The load test from outside: each test starts the real binary and judges what it says, writes and ends with.
 //!
 //! `harness` starts the tool and gateways, `proxy` stands between the two and does harm, `stand_in` plays other kinds of
-//! server, `wire` is the HTTP that both speak. Every other module tests one promise of the tool's manual. A load test that
+//! server, `collector` one that takes spans, `wire` is the HTTP that both speak. Every other module tests one promise of the tool's manual. A load test that
 //! passes proves nothing until it has failed for the right reason: that is what `faults` and `cuts` are for.
 
 #![cfg(test)]
 
 mod chat;
+mod collector;
 mod cuts;
 mod faults;
 mod harness;
@@ -18,5 +19,6 @@ mod refusals;
 mod secured;
 mod stand_in;
 mod summaries;
+mod traces;
 mod usage;
 mod wire;

@@ -22,6 +22,9 @@ pub(crate) trait Manners: Send + Sync + 'static {
 
     /// Takes in a socket and says which subprotocol it selects; a close in the queue ends it.
     fn join(&self, head: &Head, queue: Queue) -> Option<&'static str>;
+
+    /// Hears what a client says on a socket.
+    fn hear(&self, _text: &str) {}
 }
 
 /// A running server, ended when dropped.
@@ -63,7 +66,7 @@ async fn serve(stream: TcpStream, manners: Arc<impl Manners>) -> std::io::Result
         if head.is_upgrade() {
             let (queue, queued) = mpsc::unbounded_channel();
             let subprotocol = manners.join(&head, queue);
-            converse(wire::upgrade(connection, &head, subprotocol).await?, queued).await;
+            converse(wire::upgrade(connection, &head, subprotocol).await?, queued, &*manners).await;
             return Ok(());
         }
         let body = head.body(&mut connection).await?;
@@ -74,7 +77,7 @@ async fn serve(stream: TcpStream, manners: Arc<impl Manners>) -> std::io::Result
 }
 
 /// Writes what is queued and reads what comes, until the client is gone.
-async fn converse(socket: Socket, mut queued: mpsc::UnboundedReceiver<Message>) {
+async fn converse(socket: Socket, mut queued: mpsc::UnboundedReceiver<Message>, manners: &impl Manners) {
     let (mut to_client, mut from_client) = socket.split();
     let write = async {
         while let Some(message) = queued.recv().await {
@@ -85,7 +88,13 @@ async fn converse(socket: Socket, mut queued: mpsc::UnboundedReceiver<Message>) 
         // Without a queue the socket stays open until its client closes it.
         std::future::pending::<()>().await;
     };
-    let read = async { while let Some(Ok(_)) = from_client.next().await {} };
+    let read = async {
+        while let Some(Ok(message)) = from_client.next().await {
+            if let Message::Text(text) = message {
+                manners.hear(text.as_str());
+            }
+        }
+    };
     tokio::select! {
         () = write => {}
         () = read => {}

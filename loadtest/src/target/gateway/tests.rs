@@ -94,16 +94,42 @@ fn a_text_is_borrowed_unless_it_is_escaped() {
         r#"{"type":"notification","position":"e-4","prev":"e-3","id":"i","sent_at":"t","title":"\n","#,
         r#""body":"loadtest|r|0|1|2|3|...","data":{"body":"no","position":7}}"#
     );
-    let Incoming::Notification { payload, position } = Gateway.decode(plain) else { panic!("{plain}") };
+    let Incoming::Notification { payload, position, trace: None } = Gateway.decode(plain) else {
+        panic!("{plain}")
+    };
     assert!(matches!(payload, Cow::Borrowed("loadtest|r|0|1|2|3|...")), "{payload:?}");
     assert_eq!(position, Some("e-4"));
 
     let escaped = r#"{"type":"notification","id":"i","sent_at":"t","body":"say \"hi\" \u00fc","topic":"*"}"#;
-    let heard = Incoming::Notification { payload: "say \"hi\" ü".into(), position: None };
+    let heard = Incoming::Notification { payload: "say \"hi\" ü".into(), position: None, trace: None };
     assert_eq!(Gateway.decode(escaped), heard);
     let without_text = r#"{"type":"notification","position":"e-4","prev":"e-3","id":"i","data":1}"#;
-    let heard = Incoming::Notification { payload: "".into(), position: Some("e-4") };
+    let heard = Incoming::Notification { payload: "".into(), position: Some("e-4"), trace: None };
     assert_eq!(Gateway.decode(without_text), heard);
+}
+
+#[test]
+fn a_frame_may_name_its_trace_and_nothing_in_there_harms_the_notification() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let trace = Some(Traced { message: "i", parent });
+    for (fields, trace) in [
+        (format!(r#""id":"i","traceparent":"{parent}""#), trace),
+        (format!(r#""traceparent":"{parent}""#), Some(Traced { message: "", parent })),
+        (format!(r#""id":7,"traceparent":"{parent}""#), Some(Traced { message: "", parent })),
+        (r#""id":"i""#.to_owned(), None),
+        (r#""id":"i","traceparent":null"#.to_owned(), None),
+        (r#""id":{"a":[1]},"traceparent":7"#.to_owned(), None),
+        (r#""id":"i","traceparent":["00"]"#.to_owned(), None),
+        // Left as it is: whoever follows it checks it.
+        (
+            r#""id":"i","traceparent":"\u0030\n""#.to_owned(),
+            Some(Traced { message: "i", parent: r"\u0030\n" }),
+        ),
+    ] {
+        let frame = format!(r#"{{"type":"notification","position":"e-4",{fields},"body":"x"}}"#);
+        let heard = Incoming::Notification { payload: "x".into(), position: Some("e-4"), trace };
+        assert_eq!(Gateway.decode(&frame), heard, "{frame}");
+    }
 }
 
 #[test]
@@ -124,7 +150,9 @@ fn whatever_else_comes_is_a_sign_of_life() {
 
 #[test]
 fn an_ack_is_the_frame_of_the_protocol() {
-    assert_eq!(Gateway.ack("e-7").unwrap(), r#"{"type":"ack","position":"e-7"}"#);
+    assert_eq!(Gateway.ack("e-7", None).unwrap(), r#"{"type":"ack","position":"e-7"}"#);
+    let traced = r#"{"type":"ack","position":"e-7","traceparent":"00-1-2-01"}"#;
+    assert_eq!(Gateway.ack("e-7", Some("00-1-2-01")).unwrap(), traced);
 }
 
 #[test]
