@@ -7,7 +7,7 @@ help: ## Say what there is
 run: ## Run the gateway on 127.0.0.1:8000
 	cargo run --release --locked
 
-test: ## Run every test of both crates and of the alerts (installs what they need on Debian as root)
+test: ## Run every test of the crates, dashboards, alerts and compose (installs what they need on Debian as root)
 	@.ci/test
 
 torture: ## Kill the gateway 200 times under load and look for losses (TORTURE_ROUNDS, TORTURE_SEED)
