@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
-use super::follow::published;
 use super::{Frame, FrameSink, Shared};
 use crate::domain::{Epoch, GapReason, Position};
 use crate::log::ReadError;
@@ -45,9 +44,7 @@ impl Loaded {
             for (number, entry) in numbers.iter().zip(entries) {
                 let frame = entry.and_then(|entry| match entry::decode(&entry.payload) {
                     Ok(Entry::Publish(publish)) => {
-                        let trace = publish.trace.map(|trace| published(shared, &publish, trace, None));
-                        let (body, accepted_at_us) = (&publish.body, publish.accepted_at_us);
-                        Some(Frame::of_entry(body, accepted_at_us, entry.payload.len(), trace))
+                        Some(Frame::of_publish(shared, &publish, entry.payload.len(), None))
                     }
                     _ => None,
                 });

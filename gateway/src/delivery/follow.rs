@@ -7,10 +7,9 @@ use std::sync::Arc;
 use super::apply::{Effect, StateMachine};
 use super::{Frame, Shared};
 use crate::lifecycle::Lifecycle;
-use crate::log::entry::{self, DecodeError, Entry, Publish, PublishTrace, Recipients};
+use crate::log::entry::{self, DecodeError, Entry, Publish, Recipients};
 use crate::log::{LogEntry, Tail, TailError};
 use crate::metrics::Stage;
-use crate::telemetry::Published;
 
 /// Work done before others get a turn, in bytes of entries: some 10,000 recipients.
 const YIELD_AFTER: usize = 128 * 1024;
@@ -109,9 +108,8 @@ fn apply_one(
     let decoded = entry::decode(&entry.payload)?;
     let publish = if let Entry::Publish(publish) = &decoded { Some(publish) } else { None };
     let frame = publish.map(|publish| {
-        let trace =
-            publish.trace.map(|trace| published(shared, publish, trace, live.then(|| shared.clock.now_us())));
-        Frame::of_entry(&publish.body, publish.accepted_at_us, entry.payload.len(), trace)
+        let applied_at_us = publish.trace.filter(|_| live).map(|_| shared.clock.now_us());
+        Frame::of_publish(shared, publish, entry.payload.len(), applied_at_us)
     });
     let trace = frame.as_ref().and_then(|frame| frame.trace.clone());
     let broadcast =
@@ -140,28 +138,6 @@ fn apply_one(
         shared.waiters.complete(publish.id, effect);
     }
     Ok(recipients)
-}
-
-/// What the sessions need to record their share of a traced notification.
-pub(super) fn published(
-    shared: &Shared,
-    publish: &Publish,
-    trace: PublishTrace,
-    applied_at_us: Option<u64>,
-) -> Published {
-    let PublishTrace { context, notifications } = trace;
-    let connected = shared.connected();
-    let recipients = match &publish.recipients {
-        Recipients::Users(names) => names.count(),
-        Recipients::Topic(_) => {
-            let topic = publish.recipients.topic().unwrap_or_default();
-            u32::try_from(shared.state.topics().members(topic).len()).unwrap_or(u32::MAX)
-        }
-        Recipients::Everybody => connected,
-    };
-    let crowd = recipients.saturating_mul(notifications);
-    let deliveries = recipients.min(connected).saturating_mul(notifications);
-    Published { context, id: publish.id, applied_at_us, recipients, crowd, deliveries }
 }
 
 fn count(shared: &Shared, publish: &Publish, recipients: u32, online: u32) {

@@ -5,6 +5,8 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 
+use super::Shared;
+use crate::log::entry::{Publish, PublishTrace, Recipients};
 use crate::telemetry::Published;
 
 /// The shared part of a notification's frame.
@@ -19,12 +21,23 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// The frame of a publish entry of `entry_bytes`; `applied_at_us` if it is applied now, and its trace is recorded.
+    pub(super) fn of_publish(
+        shared: &Shared,
+        publish: &Publish,
+        entry_bytes: usize,
+        applied_at_us: Option<u64>,
+    ) -> Self {
+        let trace = publish.trace.map(|trace| published(shared, publish, trace, applied_at_us));
+        Self::of_entry(&publish.body, publish.accepted_at_us, entry_bytes, trace)
+    }
+
     /// The frame of an entry of `entry_bytes`.
     ///
     /// The body is a slice of its entry and keeps all of it in memory, the names of thousands of recipients included. Where
     /// that would be more than twice the body, the body is copied out.
     #[must_use]
-    pub fn of_entry(body: &Bytes, accepted_at_us: u64, entry_bytes: usize, trace: Option<Published>) -> Self {
+    fn of_entry(body: &Bytes, accepted_at_us: u64, entry_bytes: usize, trace: Option<Published>) -> Self {
         let slim = entry_bytes <= 2 * body.len();
         let body = if slim { body.clone() } else { Bytes::copy_from_slice(body) };
         Self { body, accepted_at_us, trace: trace.map(Arc::new) }
@@ -88,6 +101,28 @@ impl FrameReader<'_> {
         let index = usize::try_from(number.checked_sub(self.0.first)?).ok()?;
         self.0.frames.get(index)?.as_ref()
     }
+}
+
+/// What the sessions need to record their share of a traced notification.
+fn published(
+    shared: &Shared,
+    publish: &Publish,
+    trace: PublishTrace,
+    applied_at_us: Option<u64>,
+) -> Published {
+    let PublishTrace { context, notifications } = trace;
+    let connected = shared.connected();
+    let recipients = match &publish.recipients {
+        Recipients::Users(names) => names.count(),
+        Recipients::Topic(_) => {
+            let topic = publish.recipients.topic().unwrap_or_default();
+            u32::try_from(shared.state.topics().members(topic).len()).unwrap_or(u32::MAX)
+        }
+        Recipients::Everybody => connected,
+    };
+    let crowd = recipients.saturating_mul(notifications);
+    let deliveries = recipients.min(connected).saturating_mul(notifications);
+    Published { context, id: publish.id, applied_at_us, recipients, crowd, deliveries }
 }
 
 fn cost(frame: Option<&Frame>) -> u64 {

@@ -20,7 +20,7 @@ const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const MAX_LINGER_BYTES: u64 = 32 << 20;
 
 /// Below these paths sessions are opened; they are counted as such, not as requests.
-const SESSIONS: [&str; 2] = ["/ws/", "/sse/"];
+pub(super) const SESSIONS: [&str; 2] = ["/ws/", "/sse/"];
 
 /// The label of requests that match no route: paths from outside never become labels.
 const NO_ROUTE: &str = "none";

@@ -5,15 +5,12 @@ use poem::http::HeaderMap;
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response};
 use tracing::Instrument;
 
-use super::guard::{method_label, route_of};
+use super::guard::{SESSIONS, method_label, route_of};
 use crate::domain::TraceParent;
 use crate::telemetry::{Requested, Tracing};
 
-/// What is below these paths is traced; pages, documents and favicons are not.
-const TRACED: [&str; 3] = ["/v1/", "/ws/", "/sse/"];
-
-/// Below these, sessions are opened.
-const SESSIONS: [&str; 2] = ["/ws/", "/sse/"];
+/// What is below this path and where sessions are opened is traced; pages, documents and favicons are not.
+const OPERATIONS: &str = "/v1/";
 
 /// The header of W3C Trace Context §3.2.
 const TRACEPARENT: &str = "traceparent";
@@ -40,13 +37,14 @@ impl<E: Endpoint> Endpoint for Traced<E> {
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let path = request.uri().path();
-        if !self.tracing.is_on() || !TRACED.iter().any(|traced| path.starts_with(traced)) {
+        let opens_session = SESSIONS.iter().any(|session| path.starts_with(session));
+        if !self.tracing.is_on() || !(opens_session || path.starts_with(OPERATIONS)) {
             return Ok(self.inner.call(request).await?.into_response());
         }
         let method = method_label(request.method());
         let parent = parent_of(request.headers());
         // A storm of reconnects would be a storm of traces: only whoever traces its own connecting sees it.
-        if parent.is_none() && SESSIONS.iter().any(|session| path.starts_with(session)) {
+        if parent.is_none() && opens_session {
             return Ok(self.inner.call(request).await?.into_response());
         }
         let span = match self.tracing.request(method, parent) {

@@ -67,7 +67,7 @@ class Prometheus:
         return [value for _, values in self.series(expression) for value in values]
 
     def now(self, expression):
-        """Whether an instant query is answered: not whether with anything, for now the test is over."""
+        """Whether an instant query is answered: with something or with nothing, since the test is over by then."""
         return self.ask("query", query=self.substituted(expression), time=self.end)["resultType"]
 
 
