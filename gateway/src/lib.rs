@@ -19,7 +19,8 @@
 //!
 //! 1. [`domain`]: users, notifications, positions, outcomes
 //! 2. [`protocol`]: frames and close codes
-//! 3. [`clock`], [`config`], [`lifecycle`], [`machine`], [`metrics`], [`auth`]; on them [`telemetry`], [`listener`], [`ops`]
+//! 3. [`clock`], [`config`], [`lifecycle`], [`machine`], [`metrics`]; on them [`telemetry`] and [`limits`]; on them [`auth`] and
+//!    [`listener`]; on them [`ops`]
 //! 4. [`log`] and [`registry`], which do not know each other
 //! 5. [`delivery`]: the state machine and the use cases
 //! 6. [`edge`] (what edges share); on it [`http`], [`ws`] and [`sse`], which know neither each other nor the log
@@ -35,6 +36,7 @@ pub mod domain;
 pub mod edge;
 pub mod http;
 pub mod lifecycle;
+pub mod limits;
 pub mod listener;
 pub mod log;
 pub mod machine;

@@ -10,17 +10,24 @@ pub fn memory_limit_bytes() -> Option<u64> {
     limit_below(Path::new("/"))
 }
 
+/// The bytes of memory that the process has resident now. `None` where that cannot be read.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    bytes_of("VmRSS:", &fs::read_to_string("/proc/self/status").ok()?)
+}
+
 fn limit_below(root: &Path) -> Option<u64> {
-    let total = fs::read_to_string(root.join("proc/meminfo")).ok().as_deref().and_then(total_bytes);
+    let total =
+        fs::read_to_string(root.join("proc/meminfo")).ok().and_then(|text| bytes_of("MemTotal:", &text));
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let limits = groups.lines().filter_map(|line| Some(limit_files(root, line)?.filter_map(limit_in)));
     // A limit above what there is, as version 1 writes for "none", limits nothing.
     limits.flatten().chain(total).min()
 }
 
-/// `MemTotal` of `/proc/meminfo`.
-fn total_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+/// The number on the line of this name in a file of proc(5), which counts in kibibytes.
+fn bytes_of(name: &str, text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1_024)
 }

@@ -18,8 +18,8 @@ use tokio::runtime::Handle;
 
 pub use exemplars::TracedHistogram;
 pub use labels::{
-    AckSource, AppendFailure, Direction, Label, OpenResult, ResumeOutcome, SendResult, SpanLoss, Stage,
-    Target, Transport,
+    AckSource, AppendFailure, AuthRefusal, CredentialSource, Direction, Label, Limit, OpenResult,
+    ReloadResult, Remembered, ResumeOutcome, SendResult, SpanLoss, Stage, Target, Transport,
 };
 use make::{counter, counters, gauge, histogram, histograms, per_label, registered};
 use process::Process;
@@ -86,7 +86,7 @@ declare! {
         let labels = ["http_request_method", "http_route", "http_response_status_code"];
         registered(registry, IntCounterVec::new(Opts::new("http_server_requests_total", help), &labels))
     };
-    /// Duration of the API's operations, sockets and pages excluded; a series appears with its first request.
+    /// Duration of the API's operations on notifications: sending, outcomes, pulling, acking; a series appears with its first request.
     http_request_duration: HistogramVec = |registry, help| {
         let labels = ["http_request_method", "http_route"];
         let options = HistogramOpts::new("http_server_request_duration_seconds", help).buckets(HTTP_SECONDS.to_vec());
@@ -162,6 +162,11 @@ declare! {
     memberships: IntGauge = |registry, help| gauge(registry, "gateway_topic_memberships", help);
     /// Users the registry remembers: online, with something pending, or with a history of acked notifications.
     known_users: IntGauge = |registry, help| gauge(registry, "gateway_known_users", help);
+    /// What strangers can make the gateway remember, by kind: idempotency keys, notifications whose outcome may be asked for, addresses and users whose rate is watched. Each has a bound, and goes by itself when its time is over.
+    remembered: PerLabel<Remembered, IntGauge> = |registry, help| {
+        let vector = registered(registry, IntGaugeVec::new(Opts::new("gateway_remembered", help), &["kind"]));
+        per_label(|kind: Remembered| vector.with_label_values(&[kind.as_str()]))
+    };
     /// Attempts to open a session, by result.
     sessions_opened: Vec<(Transport, PerLabel<OpenResult, IntCounter>)> = |registry, help| {
         let options = Opts::new("gateway_sessions_opened_total", help);
@@ -234,6 +239,37 @@ declare! {
     first_request_timeouts: IntCounter = |registry, help| {
         counter(registry, "gateway_first_request_timeouts_total", help)
     };
+    /// What limits refused, closed or delayed, by limit: notifications, requests, connections, sessions.
+    limited: PerLabel<Limit, IntCounter> = |registry, help| {
+        counters(registry, "gateway_limited_total", help, "limit")
+    };
+    /// Requests and sessions that were refused because of their credential, by why.
+    auth_refused: PerLabel<AuthRefusal, IntCounter> = |registry, help| {
+        counters(registry, "gateway_auth_refused_total", help, "reason")
+    };
+    /// Credentials that were read again, by where from and how that ended.
+    credential_reloads: Vec<(CredentialSource, PerLabel<ReloadResult, IntCounter>)> = |registry, help| {
+        let options = Opts::new("gateway_credential_reloads_total", help);
+        let vector = registered(registry, IntCounterVec::new(options, &["source", "result"]));
+        let per_source = |source: CredentialSource| per_label(|result: ReloadResult| {
+            vector.with_label_values(&[source.as_str(), result.as_str()])
+        });
+        CredentialSource::ALL.iter().map(|source| (*source, per_source(*source))).collect()
+    };
+    /// 1 while credentials could not be read when last tried, so that those of before hold; for several files of one source, as of the last one that changed.
+    credentials_stale: PerLabel<CredentialSource, IntGauge> = |registry, help| {
+        let options = Opts::new("gateway_credentials_stale", help);
+        let vector = registered(registry, IntGaugeVec::new(options, &["source"]));
+        per_label(|source: CredentialSource| vector.with_label_values(&[source.as_str()]))
+    };
+    /// Panics in request handlers and sessions; each cost one request or one session. Any is a bug of the gateway.
+    panics: IntCounter = |registry, help| counter(registry, "gateway_panics_total", help);
+    /// 1 while the gateway is ready: neither starting nor stopping, and its log moves.
+    ready: IntGauge = |registry, help| gauge(registry, "gateway_ready", help);
+    /// Sessions that are still to be told to leave, or leaving; 0 unless the gateway is stopping.
+    drain_remaining: IntGauge = |registry, help| gauge(registry, "gateway_drain_remaining_sessions", help);
+    /// Bytes of resident memory beyond which notifications and sessions are refused; 0: nobody knows how much there is.
+    memory_admission_bytes: IntGauge = |registry, help| gauge(registry, "gateway_memory_admission_bytes", help);
     /// 1 while the gateway is stopping.
     draining: IntGauge = |registry, help| gauge(registry, "gateway_draining", help);
     /// Bytes of memory that the process may take: the limit of its cgroup, or the machine's memory.
@@ -294,14 +330,26 @@ impl Metrics {
 
     /// Counts one offered notification.
     pub fn count_send(&self, target: Target, result: SendResult) {
+        self.count_sends(target, result, 1);
+    }
+
+    /// Counts so many, all answered alike.
+    pub fn count_sends(&self, target: Target, result: SendResult, count: usize) {
         let found = self.notifications.iter().find(|(known, _)| *known == target);
-        found.expect("every target has its handles").1.of(result).inc();
+        found.expect("every target has its handles").1.of(result).inc_by(count as u64);
     }
 
     /// Counts one attempt to open a session.
     pub fn count_open(&self, transport: Transport, result: OpenResult) {
         let found = self.sessions_opened.iter().find(|(known, _)| *known == transport);
         found.expect("every transport has its handles").1.of(result).inc();
+    }
+
+    /// Counts credentials that were read again.
+    pub fn count_reload(&self, source: CredentialSource, result: ReloadResult) {
+        let found = self.credential_reloads.iter().find(|(known, _)| *known == source);
+        found.expect("every source has its handles").1.of(result).inc();
+        self.credentials_stale.of(source).set(i64::from(result == ReloadResult::Failed));
     }
 
     /// Counts the end of a session; a code that is not ours is `other`.

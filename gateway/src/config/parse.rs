@@ -1,12 +1,21 @@
 //! How the text of a setting becomes its type.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{LogFormat, LogStore};
+use ipnet::IpNet;
+
 use crate::domain::OverflowPolicy;
+
+/// The longest duration: what is added to a clock must not overflow it, and its seconds fit 32 bits.
+const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// The largest size: a few of them can be added up.
+const LARGEST: bytesize::ByteSize = bytesize::ByteSize::eib(1);
 
 /// A size in bytes, written as `4096`, `4KiB` or `1MB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +32,77 @@ impl Bytes {
 impl fmt::Display for Bytes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} bytes", self.0)
+    }
+}
+
+/// Which log holds the entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogStore {
+    /// In this process's memory.
+    Memory,
+    /// In this directory.
+    Disk(PathBuf),
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Human,
+    /// For machines.
+    Json,
+}
+
+/// How long a bucket may take to fill.
+const MAX_FILLING: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// A token bucket, written as `100/s`, `600/m burst 50` or `10/h`: it holds `burst` tokens and gets back `tokens` in each
+/// `period`, evenly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Tokens that come back in a period.
+    pub tokens: NonZeroU32,
+    /// How long that takes.
+    pub period: Duration,
+    /// Tokens in a full bucket.
+    pub burst: NonZeroU32,
+}
+
+/// Whether and how much something is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// Not in open mode, otherwise as the setting's help says.
+    Auto,
+    /// Not at all.
+    Unlimited,
+    /// So much.
+    At(Rate),
+}
+
+impl Rate {
+    /// So many in a second, and `burst` at once.
+    ///
+    /// # Panics
+    /// When one of them is 0: that would be no rate.
+    #[must_use]
+    pub const fn per_second(tokens: u32, burst: u32) -> Self {
+        let tokens = NonZeroU32::new(tokens).expect("a rate is above 0");
+        let burst = NonZeroU32::new(burst).expect("a burst is above 0");
+        Self { tokens, period: Duration::from_secs(1), burst }
+    }
+}
+
+impl RateLimit {
+    /// The rate to keep to, if any; `auto` is that of `auto`.
+    #[must_use]
+    pub fn or(self, auto: Option<Rate>) -> Option<Rate> {
+        match self {
+            Self::Auto => auto,
+            Self::Unlimited => None,
+            Self::At(rate) => Some(rate),
+        }
     }
 }
 
@@ -65,6 +145,78 @@ impl FromSetting for Option<usize> {
     }
 }
 
+impl FromSetting for Option<Bytes> {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        if text == "auto" { Ok(None) } else { Bytes::from_setting(text).map(Some) }
+    }
+}
+
+impl FromSetting for Option<PathBuf> {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| text.into()))
+    }
+}
+
+impl FromSetting for Option<String> {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| text.to_owned()))
+    }
+}
+
+impl FromSetting for Vec<PathBuf> {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        Ok(Vec::<String>::from_setting(text)?.into_iter().map(PathBuf::from).collect())
+    }
+}
+
+impl FromSetting for Vec<IpNet> {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        let network = |item: &String| {
+            item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+                "expected addresses or networks, for example 10.0.0.7, 10.0.0.0/8 or fd00::/8".to_owned()
+            })
+        };
+        Vec::<String>::from_setting(text)?.iter().map(network).collect()
+    }
+}
+
+impl FromSetting for RateLimit {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::Unlimited),
+            _ => text.parse().map(Self::At),
+        }
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = || {
+            let mut words = text.split_ascii_whitespace();
+            let (tokens, period) = words.next()?.split_once('/')?;
+            let tokens: NonZeroU32 = tokens.parse().ok()?;
+            let period = Duration::from_secs(match period {
+                "s" => 1,
+                "m" => 60,
+                "h" => 3_600,
+                _ => return None,
+            });
+            let burst = match (words.next(), words.next(), words.next()) {
+                (None, None, None) => tokens,
+                (Some("burst"), Some(burst), None) => burst.parse().ok()?,
+                _ => return None,
+            };
+            let rate = Self { tokens, period, burst };
+            // A bucket that takes longer to fill is no rate any more, and too long to count with.
+            (period / tokens.get() * burst.get() <= MAX_FILLING).then_some(rate)
+        };
+        parsed().ok_or_else(|| "expected a rate, for example 100/s, 600/m or 100/s burst 1000, that fills its burst within a year".to_owned())
+    }
+}
+
 impl FromSetting for String {
     fn from_setting(text: &str) -> Result<Self, String> {
         Ok(text.to_owned())
@@ -79,16 +231,17 @@ impl FromSetting for Vec<String> {
 
 impl FromSetting for Duration {
     fn from_setting(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text)
-            .map_err(|_| "expected a duration with its unit, for example 25s or 24h".to_owned())
+        let duration = humantime::parse_duration(text)
+            .map_err(|_| "expected a duration with its unit, for example 25s or 24h".to_owned())?;
+        if duration > LONGEST { Err("it is longer than 136 years".to_owned()) } else { Ok(duration) }
     }
 }
 
 impl FromSetting for Bytes {
     fn from_setting(text: &str) -> Result<Self, String> {
         let size = bytesize::ByteSize::from_str(text);
-        size.map(|size| Self(size.as_u64()))
-            .map_err(|_| "expected a size, for example 4096, 32KiB or 8MiB".to_owned())
+        let size = size.map_err(|_| "expected a size, for example 4096, 32KiB or 8MiB".to_owned())?;
+        if size > LARGEST { Err("it is larger than 1EiB".to_owned()) } else { Ok(Self(size.as_u64())) }
     }
 }
 

@@ -37,20 +37,135 @@ pub const SETTINGS: &[Setting] = &[
         "Web origins beside the gateway's own whose pages may send and listen, as a list: [\"https://app.example\"]. \
          In open mode http://localhost and http://127.0.0.1 with any port are allowed too.",
     ),
+    setting(
+        "http.allowed_hosts",
+        "",
+        "Names under which the public listener is reached, as a list: [\"push.example\"]. Requests for others are refused \
+         (DNS rebinding). Empty: any, but in open mode on loopback only names of this machine.",
+    ),
+    setting(
+        "http.trusted_proxies",
+        "",
+        "Addresses or networks of proxies whose X-Forwarded-For is believed, as a list: [\"127.0.0.1\", \"10.0.0.0/8\"].",
+    ),
+    setting(
+        "http.tls_certificate_file",
+        "",
+        "Certificate chain in PEM: the public listener speaks TLS. Read again when it changes. Empty: no TLS, a proxy does it.",
+    ),
+    setting("http.tls_key_file", "", "Private key in PEM of the certificate."),
     setting("http.max_body", "8MiB", "The largest request body, in bytes."),
+    setting(
+        "http.max_header",
+        "16KiB",
+        "The largest header block of a request, in bytes; a larger one is answered with 431.",
+    ),
     setting(
         "http.first_request_timeout",
         "10s",
         "How long a new connection may take until its first request's headers are complete.",
     ),
+    setting(
+        "http.header_timeout",
+        "10s",
+        "How long the headers of a later request on the same connection may take once they have begun.",
+    ),
     setting("http.body_timeout", "30s", "How long a request's body may take to arrive."),
+    setting(
+        "http.write_timeout",
+        "30s",
+        "How long an answer or a stream of events may make no progress because the client takes no bytes.",
+    ),
+    setting(
+        "http.keep_alive",
+        "75s",
+        "How long a connection may stay open without a byte in either direction; sockets have heartbeats.",
+    ),
     setting(
         "http.max_connections",
         "auto",
         "Connections accepted at the same time, sockets included; more wait in the kernel's queue. \
          auto: the limit of open files minus 256.",
     ),
+    setting(
+        "http.max_connections_per_address",
+        "auto",
+        "Connections open at the same time from one address (IPv6: one /64), sockets included. auto: a quarter of \
+         http.max_connections; in open mode no limit. Trusted proxies and limits.exempt_addresses have none.",
+    ),
     setting("ops.listen", "127.0.0.1:9464", "Address of the operator's listener: metrics and health."),
+    setting(
+        "auth.api_keys_file",
+        "",
+        "File of API keys, made by `gateway key new`, with which senders and administrators show who they are. Read again \
+         when it changes. Any key configured here or below ends open mode.",
+    ),
+    setting(
+        "auth.token_key_files",
+        "",
+        "Keys that receivers' tokens (JWT) are verified with, as a list of files: a public key in PEM (RS256, ES256 or EdDSA, \
+         by its kind), or a secret of at least 32 bytes (HS256). Read again when they change.",
+    ),
+    setting("auth.jwks", "", "A set of such public keys (RFC 7517): a file, or an https URL. Empty: none."),
+    setting(
+        "auth.jwks_refresh",
+        "5m",
+        "How often the set of keys is fetched again; sooner when a token names an unknown key.",
+    ),
+    setting(
+        "auth.audience",
+        "",
+        "Audiences that a token may be for, as a list; one of them has to be its `aud`. Empty: not looked at.",
+    ),
+    setting(
+        "auth.issuer",
+        "",
+        "Issuers that a token may come from, as a list; one of them has to be its `iss`. Empty: not looked at.",
+    ),
+    setting(
+        "auth.leeway",
+        "30s",
+        "By how much the clocks of issuer and gateway may differ: tokens hold so much longer, and earlier.",
+    ),
+    setting(
+        "limits.sends_per_key",
+        "auto",
+        "Notifications one API key may send, a batch's items counted one by one, as 100/s, 600/m or 100/s burst 1000; none: as many \
+         as it likes. A batch larger than the burst is refused whole. A key's own `sends` in the file of keys goes before. auto: 5000/s burst 20000.",
+    ),
+    setting(
+        "limits.sends_per_user",
+        "auto",
+        "Notifications one user may send with a token; a batch larger than the burst is refused whole. auto: 10/s burst 100.",
+    ),
+    setting(
+        "limits.connects_per_address",
+        "auto",
+        "Connections that may be opened from one address (IPv6: one /64). auto: 100/s burst 2000; in open mode no limit.",
+    ),
+    setting(
+        "limits.session_opens",
+        "auto",
+        "Sessions that may begin on this node, so that a wave that comes back does not stall everybody else; who is too early \
+         is told when to come back. auto: 2000/s burst 4000; in open mode no limit.",
+    ),
+    setting(
+        "limits.inbound_frames",
+        "auto",
+        "Frames one session may send, pings included; more is answered with 1008. Acks of what it was given since the last one are free. auto: 200/s burst 2000; in open \
+         mode no limit.",
+    ),
+    setting(
+        "limits.memory",
+        "auto",
+        "Resident memory beyond which notifications and sessions are refused (503) until there is less. auto: 75 % of the \
+         cgroup's limit, or of the machine's memory.",
+    ),
+    setting(
+        "limits.exempt_addresses",
+        "",
+        "Addresses or networks whose connects, connections and sessions are not limited, for load generators, as a list.",
+    ),
     setting(
         "log.store",
         "disk:./data",
@@ -66,6 +181,11 @@ pub const SETTINGS: &[Setting] = &[
         "log.disk_reserve",
         "256MiB",
         "Free space on the disk below which no notification is accepted (503): sockets stay up, and it recovers by itself.",
+    ),
+    setting(
+        "log.stall_timeout",
+        "5s",
+        "How long the log may take for one append before the gateway says that it is not ready; it is again once the log moves.",
     ),
     setting(
         "mailbox.max_notifications",
@@ -112,9 +232,15 @@ pub const SETTINGS: &[Setting] = &[
         "Sockets one user may hold; one more closes the one that was silent the longest with 4009.",
     ),
     setting(
+        "sessions.max_total",
+        "auto",
+        "Sessions this node holds; one more is told to come back later. auto: 19 of 20 of http.max_connections, so that senders \
+         find a place.",
+    ),
+    setting(
         "sessions.max_inbound_frame",
         "4KiB",
-        "The largest frame a client may send; a larger one is answered with 1009.",
+        "The largest frame a client may send; a larger one is answered with 1009. A token that is to be refreshed has to fit.",
     ),
     setting(
         "sessions.heartbeat",
@@ -130,9 +256,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("frames.cache", "256MiB", "Recent frames kept in memory; older ones are read from the log."),
     setting("shutdown.timeout", "10s", "How long a stopping gateway waits for requests and sockets to end."),
     setting(
+        "shutdown.reconnect_after",
+        "3s",
+        "When a successor is expected to accept clients, counted from the moment they are told to leave.",
+    ),
+    setting(
         "shutdown.reconnect_window",
         "15s",
-        "A stopping gateway tells its clients to come back at random times within this window.",
+        "A stopping gateway tells its clients to come back evenly spread over this window, which begins at shutdown.reconnect_after.",
     ),
     setting(
         "telemetry.filter",

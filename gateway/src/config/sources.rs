@@ -1,5 +1,6 @@
 //! Where values come from: flag, then environment variable, then file, then default.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -79,12 +80,14 @@ impl Sources {
         }
         if let Some((key, _)) = file.first_key_value() {
             return Err(ConfigError(format!(
-                "{path}: unknown key `{key}`{}",
+                "{path}: unknown key `{}`{}",
+                key.escape_debug(),
                 suggestion(key, |known| known.key.to_owned())
             )));
         }
         let warnings = variables.keys().filter(|name| !is_injected(name)).map(|name| {
-            format!("environment variable {name} sets nothing{}", suggestion(name, Setting::variable))
+            let nearest = suggestion(name, Setting::variable);
+            format!("environment variable {} sets nothing{nearest}", name.escape_debug())
         });
         Ok((Values(values), warnings.collect()))
     }
@@ -110,13 +113,29 @@ impl Values {
     /// An error about a setting's value.
     pub(super) fn error(&self, key: &str, complaint: &str) -> ConfigError {
         let (text, source) = &self.0[key];
-        ConfigError(format!("{key} = \"{text}\" ({source}) {complaint}"))
+        // Quoted with escapes: a line break in a value must not look like a line of ours.
+        ConfigError(format!("{key} = {:?} ({source}) {complaint}", shown(text)))
     }
 
-    /// Every setting with its effective text and where that came from.
+    /// Every setting with its effective text and where that came from. Whoever prints a text prints it as [`shown`].
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str, &Source)> {
         self.0.iter().map(|(key, (text, source))| (*key, text.as_str(), source))
     }
+}
+
+/// A value as it may be printed: without the user, the password and the query of an address. No setting is a secret itself, only
+/// files are.
+#[must_use]
+pub fn shown(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    let (place, query) = rest.split_once('?').map_or((rest, ""), |(place, _)| (place, "?***"));
+    let secret =
+        place.split('/').next().and_then(|host| host.rsplit_once('@')).map_or(0, |(secret, _)| secret.len());
+    if secret == 0 && query.is_empty() {
+        return text.into();
+    }
+    let hidden = if secret == 0 { "" } else { "***" };
+    format!("{scheme}://{hidden}{}{query}", &place[secret..]).into()
 }
 
 impl fmt::Display for Source {
@@ -149,12 +168,15 @@ fn flatten(
             toml::Value::Array(items) => {
                 let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
                 texts
-                    .ok_or_else(|| ConfigError(format!("{path}: `{key}` must be a list of texts")))?
+                    .ok_or_else(|| {
+                        ConfigError(format!("{path}: `{}` must be a list of texts", key.escape_debug()))
+                    })?
                     .join(",")
             }
             _ => {
                 return Err(ConfigError(format!(
-                    "{path}: `{key}` must be a text, a whole number or true/false"
+                    "{path}: `{}` must be a text, a whole number or true/false",
+                    key.escape_debug()
                 )));
             }
         };
@@ -175,6 +197,7 @@ fn suggestion(name: &str, spelling: impl Fn(&Setting) -> String) -> String {
     }
 }
 
+/// The excerpt in it is what stands in the file, whatever that is.
 fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, " ")
 }

@@ -61,12 +61,28 @@ fn a_file_that_is_no_toml_is_refused_in_one_line() {
 }
 
 #[test]
+fn what_stands_in_a_file_cannot_look_like_a_line_of_ours() {
+    for (text, expected) in [
+        ("http.listen = \"a\\nb\"", "http.listen = \"a\\nb\" (from gateway.toml) is not valid: "),
+        ("\"a\\nb\" = 1", "gateway.toml: unknown key `a\\nb`"),
+        ("\"a\\u001b\".x = 1.5", "gateway.toml: `a\\u{1b}.x` must be "),
+    ] {
+        let mut sources = Sources::default();
+        let error =
+            sources.file("gateway.toml", text).and_then(|()| resolve(sources).map(|_| ())).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}
+
+#[test]
 fn values_that_do_not_go_together_are_refused() {
     for (key, value) in [
         ("mailbox.max_bytes", "1KiB"),
         ("mailbox.max_notifications", "0"),
         ("notification.default_ttl", "8d"),
         ("notification.max_bytes", "1MiB"),
+        ("sessions.heartbeat", "200years"),
+        ("log.memory_max_bytes", "2EiB"),
         ("http.listen", "0.0.0.0:8000"),
         ("ops.listen", "0.0.0.0:9464"),
         ("http.allowed_origins", "app.example"),
@@ -77,6 +93,58 @@ fn values_that_do_not_go_together_are_refused() {
         sources.flag(key, value);
         let error = resolve(sources).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{key} = \"{value}\" (from the command line) ")), "{error}");
+    }
+}
+
+#[test]
+fn keys_that_got_lost_do_not_open_a_gateway_that_others_reach() {
+    for (key, value) in [("http.allowed_hosts", "push.example"), ("http.trusted_proxies", "10.0.0.0/8")] {
+        let mut sources = Sources::default();
+        sources.flag(key, value);
+        // As an empty variable does it.
+        sources.file("gateway.toml", "[auth]\napi_keys_file = \"keys.toml\"").unwrap();
+        assert!(resolve(sources.clone()).is_ok(), "{key}");
+        sources.variables([("GATEWAY_AUTH_API_KEYS_FILE".to_owned(), String::new())]);
+        let error = resolve(sources.clone()).unwrap_err().to_string();
+        assert!(error.starts_with(key) && error.contains("without keys"), "{error}");
+        sources.flag("http.open_on_any_address", "true");
+        assert!(resolve(sources).is_ok(), "{key}");
+    }
+}
+
+#[test]
+fn a_rate_says_how_many_in_which_time_and_how_many_at_once() {
+    let rate = |text: &str| {
+        text.parse::<Rate>().map(|rate| (rate.tokens.get(), rate.period.as_secs(), rate.burst.get()))
+    };
+    assert_eq!(rate("100/s"), Ok((100, 1, 100)));
+    assert_eq!(rate("600/m burst 50"), Ok((600, 60, 50)));
+    assert_eq!(rate("1/h burst 8000"), Ok((1, 3_600, 8_000)));
+    for wrong in [
+        "",
+        "100",
+        "0/s",
+        "1/d",
+        "1/s burst",
+        "1/s burst 0",
+        "1/s of 3",
+        "1/h burst 9000",
+        "-1/s",
+        "1/h burst 10000000",
+    ] {
+        assert!(rate(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_an_address_hides_is_not_printed() {
+    for (text, printed) in [
+        ("https://keys.example/set", "https://keys.example/set"),
+        ("https://bob:secret@keys.example/set?key=secret", "https://***@keys.example/set?***"),
+        ("https://keys.example/set?key=secret", "https://keys.example/set?***"),
+        ("./keys/set.json", "./keys/set.json"),
+    ] {
+        assert_eq!(shown(text), printed);
     }
 }
 

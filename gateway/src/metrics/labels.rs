@@ -61,8 +61,12 @@ labels! {
         Conflict = "conflict",
         /// 507: every recipient's mailbox refused it.
         Rejected = "rejected",
-        /// 503: the gateway is stopping, behind, or its log cannot take it.
+        /// 503: the gateway is stopping, behind, out of memory, or its log cannot take it.
         Overloaded = "overloaded",
+        /// 401, 403: the sender did not show that it may.
+        Unauthorized = "unauthorized",
+        /// 429: the sender is over its rate.
+        RateLimited = "rate_limited",
     }
     /// How far a push has come.
     Stage {
@@ -88,8 +92,101 @@ labels! {
         Origin = "origin",
         /// Not a WebSocket handshake, or a wish that the transport cannot fulfil.
         BadRequest = "bad_request",
-        /// The gateway is stopping or behind.
+        /// The gateway is stopping, behind, full or out of memory.
         Overloaded = "overloaded",
+        /// The client did not show that it may listen.
+        Unauthorized = "unauthorized",
+        /// Too many began in too short a time.
+        RateLimited = "rate_limited",
+    }
+    /// Which limit refused, closed or delayed something.
+    Limit {
+        /// `limits.sends_per_key`: notifications refused.
+        SendsPerKey = "sends_per_key",
+        /// `limits.sends_per_user`: notifications refused.
+        SendsPerUser = "sends_per_user",
+        /// `limits.connects_per_address`: connections closed, or sessions refused behind a proxy.
+        ConnectsPerAddress = "connects_per_address",
+        /// `http.max_connections_per_address`: connections closed.
+        ConnectionsPerAddress = "connections_per_address",
+        /// `limits.session_opens`: sessions refused.
+        SessionOpens = "session_opens",
+        /// `sessions.max_total`: sessions refused.
+        SessionsPerNode = "sessions_per_node",
+        /// `limits.memory`: notifications and sessions refused.
+        Memory = "memory",
+        /// `limits.inbound_frames`: sessions closed.
+        InboundFrames = "inbound_frames",
+        /// `http.max_header`: requests refused.
+        HeaderSize = "header_size",
+        /// `http.first_request_timeout`, `http.header_timeout`: connections closed.
+        HeaderTimeout = "header_timeout",
+        /// `http.max_body`: requests refused.
+        BodySize = "body_size",
+        /// `http.body_timeout`: requests refused.
+        BodyTimeout = "body_timeout",
+        /// `http.keep_alive`: connections closed.
+        KeepAlive = "keep_alive",
+        /// `http.write_timeout`: connections closed.
+        WriteTimeout = "write_timeout",
+    }
+    /// What strangers can make the gateway remember.
+    Remembered {
+        /// Idempotency keys.
+        IdempotencyKeys = "idempotency_keys",
+        /// Notifications whose outcome may be asked for.
+        Outcomes = "outcomes",
+        /// Addresses that hold a connection, or whose bucket is not full.
+        Addresses = "addresses",
+        /// Users whose bucket for sends is not full.
+        Senders = "senders",
+    }
+    /// Why somebody was not let in, or not allowed.
+    AuthRefusal {
+        /// No credential was shown.
+        Missing = "missing",
+        /// It is neither an API key nor a token.
+        Malformed = "malformed",
+        /// It stood in the address.
+        InUrl = "in_url",
+        /// No such API key, or it was revoked.
+        UnknownKey = "unknown_key",
+        /// The token names a key that nobody knows, or none that it could be verified with.
+        UnknownSigner = "unknown_signer",
+        /// The token names a key that nobody knows, and the provider cannot be asked, or was a moment ago.
+        Unverifiable = "unverifiable",
+        /// The signature is not that of the token's key.
+        Signature = "signature",
+        /// The token is over.
+        Expired = "expired",
+        /// The token does not hold yet.
+        NotYetValid = "not_yet_valid",
+        /// The token is for others.
+        Audience = "audience",
+        /// The token comes from others.
+        Issuer = "issuer",
+        /// The token is another user's.
+        OtherUser = "other_user",
+        /// The credential does not allow the operation.
+        Scope = "scope",
+    }
+    /// What credentials are read from.
+    CredentialSource {
+        /// `auth.api_keys_file`.
+        ApiKeys = "api_keys",
+        /// `auth.token_key_files`.
+        TokenKeys = "token_keys",
+        /// `auth.jwks`.
+        Jwks = "jwks",
+        /// `http.tls_certificate_file`.
+        Tls = "tls",
+    }
+    /// How reading credentials again ended.
+    ReloadResult {
+        /// There were others; they hold from now on.
+        Changed = "changed",
+        /// They could not be read; those of before still hold.
+        Failed = "failed",
     }
     /// How a session began.
     ResumeOutcome {
