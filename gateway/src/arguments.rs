@@ -1,10 +1,11 @@
 //! The command line, and the greeting that shows a newcomer where to click.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use gateway::app::App;
-use gateway::commands::{DEFAULT_OPS_URL, DEFAULT_URL, listen};
+use gateway::commands::{CommandError, DEFAULT_OPS_URL, DEFAULT_URL, listen, read_credential, token};
 use gateway::config::ConfigError;
 
 /// The configuration file that is read if it is there and no other is named.
@@ -39,12 +40,22 @@ pub(crate) enum Command {
         /// Who says it
         #[arg(long)]
         from: Option<String>,
+        /// A file with an API key or a token, for a gateway that asks for one
+        #[arg(long, value_name = "FILE")]
+        credential_file: Option<PathBuf>,
         /// The recipient
         user: String,
         /// The text; several words need no quotes
         #[arg(required = true)]
         text: Vec<String>,
     },
+    /// Make an API key, for a sender or an administrator
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Make a token (JWT) for a receiver, for development: an issuer of yours makes the real ones
+    Token(Token),
     /// Print the OpenAPI document
     Openapi,
     /// Check the configuration and exit with 78 if it cannot be used
@@ -86,6 +97,39 @@ pub(crate) struct Serve {
     open_on_any_address: bool,
 }
 
+#[derive(Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Print a new key, once, and the block for the file of keys (auth.api_keys_file)
+    New {
+        /// Whose key it is: shows in audit lines
+        #[arg(long)]
+        name: String,
+        /// What it may do: send, read, admin, or several of them with commas
+        #[arg(long)]
+        scopes: String,
+    },
+}
+
+/// What `gateway token` makes.
+#[derive(Args)]
+pub(crate) struct Token {
+    /// Whose token
+    #[arg(long)]
+    user: String,
+    /// How long it holds
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    ttl: Duration,
+    /// What it allows beside receiving: send
+    #[arg(long)]
+    scope: Option<String>,
+    /// The key to sign with: a private key in PEM, or a secret [default: the first of auth.token_key_files that can sign]
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// The configuration file [default: $GATEWAY_CONFIG, or gateway.toml if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
 /// How `gateway listen` listens.
 #[derive(Args)]
 pub(crate) struct Listen {
@@ -101,11 +145,20 @@ pub(crate) struct Listen {
     /// Stop after so many notifications
     #[arg(long)]
     count: Option<u64>,
+    /// A file with a token or an API key, for a gateway that asks for one
+    #[arg(long, value_name = "FILE")]
+    credential_file: Option<PathBuf>,
     /// Whose notifications
     user: String,
 }
 
 impl Serve {
+    /// Where settings come from when only the file is named.
+    pub(crate) fn of_file(config: Option<PathBuf>) -> Self {
+        let (listen, ops_listen, log) = (None, None, None);
+        Self { config, listen, ops_listen, log, new_epoch: false, open_on_any_address: false }
+    }
+
     /// The text of the configuration file and its path, if there is one.
     pub(crate) fn read_file(&self) -> Result<Option<(String, String)>, ConfigError> {
         let named = self.config.clone().or_else(|| std::env::var_os(FILE_VARIABLE).map(PathBuf::from));
@@ -126,10 +179,20 @@ impl Serve {
     }
 }
 
-impl From<Listen> for listen::Options {
-    fn from(options: Listen) -> Self {
-        let Listen { url, after, json, count, user } = options;
-        Self { url, user, after, json, count }
+impl TryFrom<Listen> for listen::Options {
+    type Error = CommandError;
+
+    fn try_from(options: Listen) -> Result<Self, CommandError> {
+        let Listen { url, after, json, count, credential_file, user } = options;
+        let credential = credential_file.as_deref().map(read_credential).transpose()?;
+        Ok(Self { url, user, after, json, count, credential })
+    }
+}
+
+impl From<Token> for token::Options {
+    fn from(options: Token) -> Self {
+        let Token { user, ttl, scope, key_file, .. } = options;
+        Self { user, ttl, scope, key_file }
     }
 }
 
@@ -138,13 +201,18 @@ pub(crate) fn greeting(app: &App) -> String {
     let addresses = app.addresses();
     let (http, ops) = (addresses.http, addresses.ops);
     let command = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "gateway" };
-    let mode = if http.ip().is_loopback() {
+    let open = app.is_open();
+    let mode = if !open {
+        "with keys: senders show an API key, receivers a token"
+    } else if http.ip().is_loopback() {
         "open mode: whoever is on this machine may send and listen, nobody else can reach it"
     } else {
         "OPEN ON ANY ADDRESS: whoever can reach it may send and listen"
     };
-    let url = format!("http://{http}");
+    let url = format!("{}://{http}", if app.is_encrypted() { "https" } else { "http" });
     let option = if url == DEFAULT_URL { String::new() } else { format!(" --url {url}") };
+    let (shows, header) =
+        if open { ("", "") } else { (" --credential-file FILE", "-H \"Authorization: Bearer $KEY\" ") };
     format!(
         "\
 notification gateway {VERSION}
@@ -155,10 +223,10 @@ notification gateway {VERSION}
   metrics  http://{ops}/metrics     health  http://{ops}/health/ready
 
 paste into two other terminals:
-  {command} listen{option} bob
-  {command} send{option} bob hello
+  {command} listen{option}{shows} bob
+  {command} send{option}{shows} bob hello
 or:
-  curl -H 'Content-Type: application/json' -d '{{\"to\":[\"bob\"],\"body\":\"hello\"}}' {url}/v1/notifications
+  curl {header}-H 'Content-Type: application/json' -d '{{\"to\":[\"bob\"],\"body\":\"hello\"}}' {url}/v1/notifications
 
 ",
         durability = app.durability().describe(),

@@ -6,8 +6,11 @@
 mod accept;
 mod docs;
 mod guard;
+mod identity;
+mod intake;
 mod outcomes;
 mod pull;
+mod reading;
 mod refusal;
 mod schema;
 mod send;
@@ -26,9 +29,11 @@ use poem::{EndpointExt, IntoEndpoint, Response, Route};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, OpenApiService};
 
-use crate::auth::{HostPolicy, OriginPolicy};
+use crate::auth::{Authenticator, HostPolicy, OriginPolicy};
 use crate::delivery::Delivery;
 use crate::lifecycle::Lifecycle;
+use crate::limits::MemoryAdmission;
+use crate::listener::ClientAddresses;
 use crate::metrics::Metrics;
 
 pub use accept::SendLimits;
@@ -56,10 +61,18 @@ pub struct Http {
     pub origins: OriginPolicy,
     /// Limits of what may be sent.
     pub limits: SendLimits,
+    /// The largest header block, in bytes.
+    pub max_header: usize,
     /// The largest request body, in bytes.
     pub max_body: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    /// Who shows which credential.
+    pub authenticator: Authenticator,
+    /// Whether there is memory for more.
+    pub memory: MemoryAdmission,
+    /// Where requests come from.
+    pub clients: Arc<ClientAddresses>,
 }
 
 /// Every public route. `sessions` are the operations that open one.
@@ -71,15 +84,16 @@ pub fn routes(http: Http, sessions: impl OpenApi + 'static) -> BoxEndpoint<'stat
     let receiving = (sessions, PullApi { delivery: delivery.clone() });
     let managing = (UsersApi { delivery: delivery.clone() }, TopicsApi { delivery });
     let service = service((sending, receiving, managing));
-    let (document, manual) = (service.spec(), service.swagger_ui());
+    let (document, manual) = (service.spec(), Arc::new(docs::manual(service.swagger_ui_html())));
     // Not nested at `/`: poem would hide the front page behind it.
     let service = Arc::new(service.into_endpoint());
     Route::new()
-        .at("/", poem::get(docs::home))
-        .at("/favicon.ico", poem::get(docs::no_icon))
-        .at("/openapi.json", docs::json(document))
-        .at("/asyncapi.yaml", poem::get(docs::asyncapi))
-        .nest("/docs", manual)
+        .at("/", docs::inert(poem::get(docs::home)))
+        .at("/favicon.ico", docs::inert(poem::get(docs::no_icon)))
+        .at("/openapi.json", poem::get(docs::json(document)))
+        .at("/asyncapi.yaml", poem::get(docs::asyncapi()))
+        .at("/docs", poem::get(Arc::clone(&manual)))
+        .at("/docs/", poem::get(manual))
         .nest_no_strip("/v1", Arc::clone(&service))
         .nest_no_strip("/ws", Arc::clone(&service))
         .nest_no_strip("/sse", service)
@@ -116,7 +130,8 @@ fn service<A: OpenApi>(apis: A) -> OpenApiService<A, ()> {
         "POST a notification and the gateway pushes it at once to every WebSocket its recipient holds, keeps it for \
          those who are away, and can say afterwards what became of it for each recipient.\n\n\
          **Try it:** open a socket (`gateway listen bob`, or any WebSocket client at `/ws/bob`), then execute \
-         *Send a notification* below as it stands.\n\n\
+         *Send a notification* below as it stands. A gateway with keys wants to know who asks: *Authorize* takes an API key \
+         or a token.\n\n\
          Errors are `application/problem+json` (RFC 9457). A 4xx or 507 is never delivered; a 503 that says \
          `\"delivered\":\"unknown\"` may have been. The socket's frames are described in [/asyncapi.yaml](/asyncapi.yaml).",
     )

@@ -1,16 +1,19 @@
 //! `Host` and `Origin`: what a browser says about the page that asks.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use poem::Request;
 use poem::http::header;
 use poem::http::uri::Authority;
 
 /// Which `Host` the gateway answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPolicy {
     /// Only names of this machine: a page that made its own name resolve to 127.0.0.1 (DNS rebinding) is refused.
     LoopbackOnly,
+    /// These names, and those of this machine.
+    Listed(Arc<[String]>),
     /// Any.
     Any,
 }
@@ -25,8 +28,17 @@ pub struct OriginPolicy {
 impl HostPolicy {
     /// Whether a request for `host` (a `Host` header or `:authority`, port included) is answered.
     #[must_use]
-    pub fn allows(self, host: &str) -> bool {
-        self == Self::Any || is_loopback(host_name(host))
+    pub fn allows(&self, host: &str) -> bool {
+        let name = host_name(host);
+        match self {
+            Self::Any => true,
+            Self::LoopbackOnly => is_loopback(name),
+            Self::Listed(names) => {
+                let is_listed =
+                    |listed: &String| listed.eq_ignore_ascii_case(host) || listed.eq_ignore_ascii_case(name);
+                names.iter().any(is_listed) || is_loopback(name)
+            }
+        }
     }
 }
 
@@ -103,6 +115,13 @@ mod tests {
             assert!(!HostPolicy::LoopbackOnly.allows(host), "{host}");
         }
         assert!(HostPolicy::Any.allows("push.example"));
+        let listed = HostPolicy::Listed(Arc::new(["push.example".to_owned(), "10.0.0.7:8000".to_owned()]));
+        for host in ["push.example", "PUSH.example:443", "10.0.0.7:8000", "127.0.0.1:8000"] {
+            assert!(listed.allows(host), "{host}");
+        }
+        for host in ["evil.example", "push.example.evil.example", "10.0.0.7:9000", "10.0.0.7", ""] {
+            assert!(!listed.allows(host), "{host}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::CommandError;
+use super::{CommandError, http_client};
 
 /// How long the gateway may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -13,11 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// When it is not, or does not answer within three seconds.
 pub async fn run(ops_url: &str) -> Result<(), CommandError> {
     let url = format!("{}/health/ready", ops_url.trim_end_matches('/'));
-    let client = reqwest::Client::builder()
-        .timeout(TIMEOUT)
-        .no_proxy()
-        .build()
-        .map_err(|error| CommandError(error.to_string()))?;
+    let client = http_client(&url, reqwest::Client::builder().timeout(TIMEOUT))?;
     let response = client
         .get(&url)
         .send()

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{CommandError, path_segment};
+use crate::domain::Secret;
 use crate::protocol::SUBPROTOCOL;
 
 /// The first pause before coming back; doubled up to [`MAX_BACKOFF`].
@@ -36,6 +37,8 @@ pub struct Options {
     pub json: bool,
     /// Stop after so many notifications.
     pub count: Option<u64>,
+    /// What to show to a gateway that wants to know who listens.
+    pub credential: Option<Secret>,
 }
 
 /// How one connection ended.
@@ -111,6 +114,12 @@ impl Receiver {
         }
         let mut request = url.as_str().into_client_request().map_err(|error| format!("{url}: {error}"))?;
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+        if let Some(credential) = &self.options.credential {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", credential.expose()))
+                .map_err(|_| "the credential is no header's value".to_owned())?;
+            value.set_sensitive(true);
+            request.headers_mut().insert("authorization", value);
+        }
         match Box::pin(tokio_tungstenite::connect_async(request)).await {
             Ok((socket, _)) => Ok(socket),
             Err(Error::Http(response)) => {

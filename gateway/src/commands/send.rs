@@ -2,21 +2,30 @@
 
 use serde_json::{Value, json};
 
-use super::CommandError;
+use super::{CommandError, http_client};
+use crate::domain::Secret;
 
 /// Sends one notification and says in one line what became of it.
 ///
 /// # Errors
 /// When the gateway does not answer, or refuses; the line says why.
-pub async fn run(url: &str, user: &str, text: &str, from: Option<&str>) -> Result<String, CommandError> {
+pub async fn run(
+    url: &str,
+    user: &str,
+    text: &str,
+    from: Option<&str>,
+    credential: Option<&Secret>,
+) -> Result<String, CommandError> {
     let endpoint = format!("{}/v1/notifications", url.trim_end_matches('/'));
     let mut notification = json!({"to": [user], "body": text});
     if let Some(from) = from {
         notification["from"] = from.into();
     }
-    let client =
-        reqwest::Client::builder().no_proxy().build().map_err(|error| CommandError(error.to_string()))?;
-    let answer = client.post(&endpoint).json(&notification).send().await;
+    let mut request = http_client(&endpoint, reqwest::Client::builder())?.post(&endpoint).json(&notification);
+    if let Some(credential) = credential {
+        request = request.bearer_auth(credential.expose());
+    }
+    let answer = request.send().await;
     let response = answer.map_err(|error| {
         let hint = if error.is_connect() { "; is a gateway running there?" } else { "" };
         CommandError(format!("cannot reach {endpoint}{hint}"))

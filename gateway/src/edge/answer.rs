@@ -5,20 +5,23 @@
 
 use std::marker::PhantomData;
 
-use poem::http::{HeaderValue, StatusCode, header};
+use poem::http::StatusCode;
 use poem::{IntoResponse, Response};
 use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
 
-use super::problem::{CONTENT_TYPE, Problem};
+use super::problem::{CONTENT_TYPE, Problem, asks_to_come_back};
 
-/// When a client shall try again after a 409 or 503, in seconds.
-pub const RETRY_AFTER_SECONDS: u32 = 1;
-
+/// Nobody is known by the credential.
+pub const UNAUTHORIZED: &str =
+    "The credential is missing, wrong, over, or stood in the address. Nothing happened.";
 /// Why requests are refused before any handler sees them.
-pub const FORBIDDEN: &str =
-    "The page's origin may not use the gateway, or the `Host` is none of this machine (open mode).";
+pub const FORBIDDEN: &str = "The credential does not allow this, the page's origin may not use the gateway, or the `Host` is none of \
+                             its names.";
+/// Somebody sends too much.
+pub const TOO_MANY_REQUESTS: &str = "More than the API key or the user may send: try again after `Retry-After` seconds. Nothing \
+                                     is delivered.";
 /// The guard reads bodies within a time limit.
 pub const REQUEST_TIMEOUT: &str = "The body took too long to arrive. Nothing happened.";
 /// Only one media type is read.
@@ -30,7 +33,7 @@ pub trait Refusals {
     const STATUSES: &'static [(u16, &'static str)];
 }
 
-/// `T`, or a problem with one of the statuses of `R`. Those that ask to come back (409, 503) say when.
+/// `T`, or a problem with one of the statuses of `R`. Those that ask to come back (409, 429, 503) say when.
 pub struct Answer<T, R>(Result<T, Box<Problem>>, PhantomData<R>);
 
 impl<T, R> From<Result<T, Box<Problem>>> for Answer<T, R> {
@@ -49,12 +52,7 @@ impl<T: IntoResponse, R: Refusals + Send> IntoResponse for Answer<T, R> {
                     R::STATUSES.iter().any(|(declared, _)| *declared == status.as_u16()),
                     "{status} is not declared by this operation"
                 );
-                let mut response = problem.into_response();
-                if asks_to_come_back(status) {
-                    let seconds = HeaderValue::from(RETRY_AFTER_SECONDS);
-                    response.headers_mut().insert(header::RETRY_AFTER, seconds);
-                }
-                response
+                problem.into_response()
             }
         }
     }
@@ -89,10 +87,6 @@ fn refusal(status: u16, description: &'static str) -> MetaResponse {
         content: vec![MetaMediaType { content_type: CONTENT_TYPE, schema: Problem::schema_ref() }],
         headers: comes_back.then_some(retry_after).into_iter().collect(),
     }
-}
-
-fn asks_to_come_back(status: StatusCode) -> bool {
-    matches!(status, StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 #[cfg(test)]

@@ -213,6 +213,17 @@ impl<T: Send> IntoResponse for JsonText<T> {
 /// Lets poem-openapi take the type as an operation's request body; `$read` makes it from the body's bytes.
 macro_rules! request_body {
     ($type:ident, $read:expr) => {
+        impl<T: Type + DeserializeOwned> $type<T> {
+            /// What these bytes say.
+            ///
+            /// # Errors
+            /// [`InvalidBody`] when they are not what the schema asks for.
+            pub fn read(bytes: Bytes) -> Result<Self, InvalidBody> {
+                let read: fn(Bytes) -> Result<Self, InvalidBody> = $read;
+                read(bytes)
+            }
+        }
+
         impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for $type<T> {
             const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
             type ParamType = ();
@@ -238,8 +249,7 @@ macro_rules! request_body {
                 match request.content_type() {
                     Some(content_type) if Self::check_content_type(content_type) => {
                         let bytes = body.take()?.into_bytes().await.map_err(InvalidBody::unreadable)?;
-                        let read: fn(Bytes) -> Result<Self, InvalidBody> = $read;
-                        Ok(read(bytes)?)
+                        Ok(Self::read(bytes)?)
                     }
                     Some(content_type) => {
                         Err(ContentTypeError::NotSupported { content_type: content_type.to_owned() }.into())

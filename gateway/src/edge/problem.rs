@@ -2,6 +2,8 @@
 //!
 //! One `match` turns every error into status, public text and, where the fault is ours, a log line.
 
+use std::time::Duration;
+
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
 use poem::http::{StatusCode, header};
 use poem::{IntoResponse, Response};
@@ -11,7 +13,14 @@ use poem_openapi::types::ToJSON;
 
 use serde::Serialize;
 
+use super::access::{NotAllowed, refused};
 use super::body::InvalidBody;
+
+/// When a client shall try again if nothing better is known, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// How a client shows who it is (RFC 6750).
+pub const BEARER: &str = "Bearer";
 
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -36,6 +45,10 @@ pub struct Problem {
     /// `unknown` when it may have been accepted although no 202 came: retry it with the same `Idempotency-Key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered: Option<String>,
+    /// When to try again, in seconds: for the header.
+    #[oai(skip)]
+    #[serde(skip)]
+    retry_after: Option<u32>,
 }
 
 impl Problem {
@@ -49,6 +62,7 @@ impl Problem {
             detail: detail.into(),
             field: None,
             delivered: None,
+            retry_after: None,
         }
     }
 
@@ -62,6 +76,20 @@ impl Problem {
     #[must_use]
     pub fn delivery_unknown(self) -> Self {
         Self { delivered: Some("unknown".to_owned()), ..self }
+    }
+
+    /// Says when to try again; without it a second is enough.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        // A moment too late is better than a moment too early.
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// When whoever shall come back shall do so, in seconds.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> u32 {
+        self.retry_after.unwrap_or(RETRY_AFTER_SECONDS)
     }
 
     /// The HTTP status.
@@ -94,6 +122,9 @@ impl Problem {
         if let Some(error) = error.downcast_ref::<ReadBodyError>() {
             return Self::new(error_status(error), error.to_string());
         }
+        if let Some(NotAllowed { refusal, needs }) = error.downcast_ref::<NotAllowed>() {
+            return refused(*refusal, needs);
+        }
         if error.downcast_ref::<NotFoundError>().is_some() {
             return Self::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /docs");
         }
@@ -114,11 +145,24 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        Response::builder()
-            .status(self.status())
-            .header(header::CONTENT_TYPE, CONTENT_TYPE)
-            .body(self.to_json_string())
+        let status = self.status();
+        let response = Response::builder().status(status).header(header::CONTENT_TYPE, CONTENT_TYPE);
+        let response = match status {
+            // RFC 9110 §11.6.1 wants it said.
+            StatusCode::UNAUTHORIZED => response.header(header::WWW_AUTHENTICATE, BEARER),
+            status if asks_to_come_back(status) => {
+                response.header(header::RETRY_AFTER, self.retry_after_seconds())
+            }
+            _ => response,
+        };
+        response.body(self.to_json_string())
     }
+}
+
+/// Whether who gets this status shall try again, and is told when.
+#[must_use]
+pub fn asks_to_come_back(status: StatusCode) -> bool {
+    matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 fn error_status(error: &ReadBodyError) -> StatusCode {

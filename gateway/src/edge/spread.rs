@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::protocol::CloseCode;
+
 /// 2^64 divided by the golden ratio: multiples of it fill a range evenly, however many there are.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -12,6 +14,7 @@ const JITTER_PERCENT: u64 = 20;
 /// When clients shall come back: the next one always where the largest hole is.
 #[derive(Debug)]
 pub struct ReconnectAdvice {
+    after_ms: u64,
     window_ms: u64,
     turn: AtomicU64,
 }
@@ -24,16 +27,32 @@ pub struct Pace {
 }
 
 impl ReconnectAdvice {
-    /// Spreads clients over `window`; `seed` is where it begins.
+    /// Spreads clients over `window`; after a restart that begins when `after` has passed and a successor is expected. `seed` is
+    /// where it begins.
     #[must_use]
-    pub fn new(window: Duration, seed: u64) -> Self {
-        Self { window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX), turn: AtomicU64::new(seed) }
+    pub fn new(after: Duration, window: Duration, seed: u64) -> Self {
+        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self { after_ms: milliseconds(after), window_ms: milliseconds(window), turn: AtomicU64::new(seed) }
     }
 
-    /// When the next client shall come back, in milliseconds from now.
-    pub fn next_ms(&self) -> u64 {
+    /// When the next client of a gateway that stops shall come back, in milliseconds from now: not before a successor is there.
+    pub fn after_restart_ms(&self) -> u64 {
+        self.after_ms.saturating_add(self.when_overloaded_ms())
+    }
+
+    /// When the next client that finds no place shall come back, in milliseconds from now: this gateway is here already.
+    pub fn when_overloaded_ms(&self) -> u64 {
         let turn = self.turn.fetch_add(GOLDEN, Ordering::Relaxed);
         u64::try_from((u128::from(turn) * u128::from(self.window_ms)) >> 64).expect("below the window")
+    }
+
+    /// What a `drain` frame before a close with this code says; `None` for codes without one.
+    pub fn before(&self, code: CloseCode) -> Option<u64> {
+        match code {
+            CloseCode::Drain => Some(self.after_restart_ms()),
+            CloseCode::Overloaded => Some(self.when_overloaded_ms()),
+            _ => None,
+        }
     }
 }
 
@@ -61,19 +80,35 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const AFTER: Duration = Duration::from_secs(3);
+
     #[test]
     fn clients_come_back_evenly_spread_over_the_window() {
-        let advice = ReconnectAdvice::new(Duration::from_secs(10), 7);
-        let mut seconds = [0; 10];
-        for _ in 0..1_000 {
-            seconds[usize::try_from(advice.next_ms() / 1_000).unwrap()] += 1;
+        let advice = ReconnectAdvice::new(AFTER, Duration::from_secs(10), 7);
+        for (begins, next) in [
+            (3, ReconnectAdvice::after_restart_ms as fn(&ReconnectAdvice) -> u64),
+            (0, ReconnectAdvice::when_overloaded_ms),
+        ] {
+            let mut seconds = [0; 10];
+            for _ in 0..1_000 {
+                seconds[usize::try_from(next(&advice) / 1_000 - begins).unwrap()] += 1;
+            }
+            assert!(seconds.iter().all(|count| (98..=102).contains(count)), "{seconds:?}");
         }
-        assert!(seconds.iter().all(|count| (98..=102).contains(count)), "{seconds:?}");
     }
 
     #[test]
-    fn no_window_means_at_once() {
-        assert_eq!(ReconnectAdvice::new(Duration::ZERO, u64::MAX).next_ms(), 0);
+    fn no_window_means_as_soon_as_somebody_is_there() {
+        let advice = ReconnectAdvice::new(AFTER, Duration::ZERO, u64::MAX);
+        assert_eq!((advice.when_overloaded_ms(), advice.after_restart_ms()), (0, 3_000));
+    }
+
+    #[test]
+    fn only_those_who_shall_come_back_later_are_told_when() {
+        let advice = ReconnectAdvice::new(AFTER, Duration::ZERO, 7);
+        assert_eq!(advice.before(CloseCode::Drain), Some(3_000));
+        assert_eq!(advice.before(CloseCode::Overloaded), Some(0));
+        assert_eq!(advice.before(CloseCode::Disconnected), None);
     }
 
     #[test]

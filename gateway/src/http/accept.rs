@@ -6,6 +6,7 @@ use poem::http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
 use super::schema::sending::NotificationRequest;
+use crate::auth::Caller;
 use crate::delivery::PublishError;
 use crate::domain::{
     Fingerprint, IdempotencyKey, InvalidTopic, Notification, NotificationId, Target as Recipients, TopicName,
@@ -20,9 +21,6 @@ const MAX_COLLAPSE_KEY_BYTES: usize = 256;
 
 /// The header that names a request.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-
-/// Whose idempotency keys they are: keys of two scopes never meet. There are no API keys, so all senders share one.
-const SCOPE: &[u8] = b"open";
 
 /// Limits of what may be sent.
 #[derive(Debug, Clone, Copy)]
@@ -45,16 +43,23 @@ pub(super) struct Refusal {
     pub(super) problem: Problem,
 }
 
-/// A request's `Idempotency-Key`.
-pub(super) struct RequestKey(String);
+/// A request's `Idempotency-Key`, and whose it is.
+pub(super) struct RequestKey {
+    scope: Vec<u8>,
+    key: String,
+}
 
 impl RequestKey {
     /// The key of a request, if it has one. `parsed` is what the manual's parameter made of it.
-    pub(super) fn of(headers: &HeaderMap, parsed: Option<KeyParam>) -> Result<Option<Self>, Box<Refusal>> {
+    pub(super) fn of(
+        caller: &Caller,
+        headers: &HeaderMap,
+        parsed: Option<KeyParam>,
+    ) -> Result<Option<Self>, Box<Refusal>> {
         // Bytes beyond ASCII never become a parameter: a key must not be overlooked, the request would be sent twice.
         let sent = headers.get_all(IDEMPOTENCY_KEY).iter().count();
         match parsed {
-            Some(KeyParam(key)) if sent == 1 => Ok(Some(Self(key))),
+            Some(KeyParam(key)) if sent == 1 => Ok(Some(Self { scope: caller.idempotency_scope(), key })),
             None if sent == 0 => Ok(None),
             _ if sent > 1 => Err(invalid(IDEMPOTENCY_KEY, "a request has one key, this one has several")),
             _ => Err(invalid(IDEMPOTENCY_KEY, "expected visible ASCII characters")),
@@ -63,12 +68,19 @@ impl RequestKey {
 
     /// What makes a repetition of this request recognisable.
     pub(super) fn of_request(&self, body: &[u8]) -> IdempotencyKey {
-        IdempotencyKey { key: Fingerprint::of(&[SCOPE, self.0.as_bytes()]), body: Fingerprint::of(&[body]) }
+        self.fingerprint(&self.key, body)
     }
 
     /// What makes a repetition of one item of this batch recognisable.
     pub(super) fn of_item(&self, index: usize, item: &[u8]) -> IdempotencyKey {
-        Self(format!("{}/{index}", self.0)).of_request(item)
+        self.fingerprint(&format!("{}/{index}", self.key), item)
+    }
+
+    fn fingerprint(&self, key: &str, body: &[u8]) -> IdempotencyKey {
+        IdempotencyKey {
+            key: Fingerprint::of(&[&self.scope, key.as_bytes()]),
+            body: Fingerprint::of(&[body]),
+        }
     }
 }
 

@@ -1,23 +1,34 @@
 //! What every request passes before its handler: host, origin, size of the body, and the count of it.
 
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
 
 use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Body, Endpoint, IntoResponse, Middleware, PathPattern, Request, Response};
-use tokio::io::AsyncReadExt;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Http;
-use crate::auth::{HostPolicy, OriginPolicy, host};
+use super::identity::Identity;
+use super::intake::Intake;
+use crate::auth::{Caller, HostPolicy, OriginPolicy, Permission, host};
 use crate::edge::Problem;
-use crate::metrics::{Metrics, SendResult, Target};
+use crate::edge::access::{ANYTHING, NotAllowed, SENDING, refused};
+use crate::lifecycle::Lifecycle;
+use crate::limits::MemoryAdmission;
+use crate::metrics::{AuthRefusal, Limit, Metrics, SendResult, Target};
 
 /// How long a browser may remember the answer to a preflight, in seconds.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// Bytes of a refused body that are read on, so that the sender reads the answer instead of a broken connection.
-const MAX_LINGER_BYTES: u64 = 32 << 20;
+/// An answer is what it says it is.
+const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// What an answer says may be somebody's own.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Below these paths sessions are opened; they are counted as such, not as requests.
 pub(super) const SESSIONS: [&str; 2] = ["/ws/", "/sse/"];
@@ -32,8 +43,11 @@ pub struct Guard {
     metrics: Arc<Metrics>,
     hosts: HostPolicy,
     origins: OriginPolicy,
-    max_body: usize,
-    body_timeout: Duration,
+    lifecycle: Lifecycle,
+    identity: Identity,
+    intake: Intake,
+    memory: MemoryAdmission,
+    max_header: usize,
 }
 
 /// A guarded endpoint.
@@ -46,10 +60,13 @@ impl Guard {
     pub(super) fn new(http: &Http) -> Self {
         Self {
             metrics: Arc::clone(&http.metrics),
-            hosts: http.hosts,
+            hosts: http.hosts.clone(),
             origins: http.origins.clone(),
-            max_body: http.max_body,
-            body_timeout: http.body_timeout,
+            lifecycle: http.lifecycle.clone(),
+            identity: Identity::new(http),
+            intake: Intake::new(http.max_body, http.body_timeout, Arc::clone(&http.metrics)),
+            memory: http.memory.clone(),
+            max_header: http.max_header,
         }
     }
 
@@ -57,12 +74,18 @@ impl Guard {
     fn refusal(&self, request: &Request, origin: Option<&HeaderValue>) -> Option<Problem> {
         let host = host(request);
         if !self.hosts.allows(host) {
-            let detail =
-                format!("this gateway answers only names of its own machine, not `{host}` (open mode)");
+            // What the client wrote is not repeated: it may be anything.
+            let detail = "this gateway is not reached by that name; see http.allowed_hosts";
             return Some(Problem::new(StatusCode::FORBIDDEN, detail));
         }
+        let header = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        if header.sum::<usize>() > self.max_header {
+            self.metrics.limited.of(Limit::HeaderSize).inc();
+            let detail = format!("the headers may have at most {} bytes", self.max_header);
+            return Some(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail));
+        }
         // Sessions judge the origin themselves: a browser cannot read a refused upgrade, and attempts are counted.
-        if SESSIONS.iter().any(|path| request.uri().path().starts_with(path)) {
+        if is_session(request) {
             return None;
         }
         let allowed = origin.is_none_or(|origin| self.allows(origin, host));
@@ -72,44 +95,6 @@ impl Guard {
 
     fn allows(&self, origin: &HeaderValue, host: &str) -> bool {
         origin.to_str().is_ok_and(|origin| self.origins.allows(origin, host))
-    }
-
-    /// Reads the body before the handler does, within its limits of size and time.
-    async fn take_body(&self, request: &mut Request) -> Result<(), Problem> {
-        let too_large = || {
-            let detail = format!("the body may have at most {} bytes", self.max_body);
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-        };
-        let announced = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > self.max_body as u64) {
-            self.linger(request.take_body()).await;
-            return Err(too_large());
-        }
-        let body = request.take_body();
-        let reading = async {
-            match announced {
-                // The server reads no more than was announced: one copy less than counting along.
-                Some(_) => body.into_bytes().await,
-                None => body.into_bytes_limit(self.max_body).await,
-            }
-        };
-        match tokio::time::timeout(self.body_timeout, reading).await {
-            Ok(Ok(bytes)) => {
-                request.set_body(Body::from_bytes(bytes));
-                Ok(())
-            }
-            Ok(Err(poem::error::ReadBodyError::PayloadTooLarge)) => Err(too_large()),
-            Ok(Err(error)) => Err(Problem::new(StatusCode::BAD_REQUEST, error.to_string())),
-            Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
-        }
-    }
-
-    /// Reads on for a while what is refused anyway: closing with unread bytes would reset the connection under the answer.
-    async fn linger(&self, body: Body) {
-        let mut reader = body.into_async_read().take(MAX_LINGER_BYTES);
-        // Whether the rest came whole changes nothing.
-        let _ = tokio::time::timeout(self.body_timeout, tokio::io::copy(&mut reader, &mut tokio::io::sink()))
-            .await;
     }
 
     fn observe(&self, method: &Method, response: &Response, started: Instant) {
@@ -124,7 +109,7 @@ impl Guard {
         let method = if is_operation { method_label(method) } else { OTHER_METHOD };
         let metrics = &self.metrics;
         metrics.http_requests.with_label_values(&[method, route, status.as_str()]).inc();
-        if is_operation && route.starts_with("/v1/") {
+        if is_operation && is_timed(route) {
             let seconds = started.elapsed().as_secs_f64();
             metrics.http_request_duration.with_label_values(&[method, route]).observe(seconds);
         }
@@ -134,6 +119,8 @@ impl Guard {
     fn count_unreadable_send(&self, is_send: bool, problem: &Problem) {
         let result = match problem.status() {
             StatusCode::PAYLOAD_TOO_LARGE => SendResult::TooLarge,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => SendResult::Unauthorized,
+            StatusCode::SERVICE_UNAVAILABLE => SendResult::Overloaded,
             status if status.is_client_error() => SendResult::Invalid,
             _ => return,
         };
@@ -154,7 +141,7 @@ impl<E: Endpoint> Middleware<E> for Guard {
 impl<E: Endpoint> Endpoint for Guarded<E> {
     type Output = Response;
 
-    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+    async fn call(&self, request: Request) -> poem::Result<Response> {
         let guard = &self.guard;
         let started = Instant::now();
         let _active = ActiveRequest::count(&guard.metrics);
@@ -166,25 +153,15 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
         let mut response = match guard.refusal(&request, origin.as_ref()) {
             Some(problem) => problem.into_response(),
             None if is_preflight(&request) => preflight(),
-            None => match guard.take_body(&mut request).await {
-                Err(problem) => {
-                    guard.count_unreadable_send(is_send, &problem);
-                    problem.into_response()
-                }
-                Ok(()) => match self.inner.call(request).await {
-                    Ok(response) => response.into_response(),
-                    Err(error) => {
-                        let pattern = error.data::<PathPattern>().cloned();
-                        let problem = Problem::from_error(&error);
-                        guard.count_unreadable_send(is_send, &problem);
-                        let mut response = problem.into_response();
-                        if let Some(pattern) = pattern {
-                            response.set_data(pattern);
-                        }
-                        response
-                    }
-                },
-            },
+            None => {
+                // Polled where it lies: as an argument of something that catches panics it would be copied, kilobytes of it.
+                let mut answering = pin!(self.answer(request, is_send));
+                poll_fn(|context| {
+                    let polled = catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(context)));
+                    polled.unwrap_or_else(|_| Poll::Ready(guard.failed()))
+                })
+                .await
+            }
         };
         if let Some(origin) = reflected {
             let headers = response.headers_mut();
@@ -195,9 +172,116 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
                 HeaderValue::from_static("Retry-After, Idempotent-Replayed"),
             );
         }
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let headers = response.headers_mut();
+            // Pages say it better where they mean something else.
+            headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(NO_SNIFFING);
+            headers.entry(header::CACHE_CONTROL).or_insert(NO_STORE);
+        }
         guard.observe(&method, &response, started);
         Ok(response)
     }
+}
+
+impl<E: Endpoint> Guarded<E> {
+    /// Lets the handler answer, if somebody is known to ask and the body arrives; says what became of it otherwise.
+    async fn answer(&self, mut request: Request, is_send: bool) -> Response {
+        let guard = &self.guard;
+        let audit = match guard.identity.identify(&mut request).await {
+            Ok(audit) => audit,
+            Err(refusal) => return guard.refuse(request, is_send, (refusal, ANYTHING)).await,
+        };
+        if is_session(&request) {
+            guard.identity.take_out_of_address(&mut request);
+        }
+        let _room = match guard.let_in(&mut request, is_send).await {
+            Ok(room) => room,
+            Err(response) => return response,
+        };
+        let client = guard.identity.client_if_closed(&request);
+        let response = match self.inner.call(request).await {
+            Ok(response) => response.into_response(),
+            Err(error) => {
+                if let Some(NotAllowed { refusal, .. }) = error.downcast_ref::<NotAllowed>() {
+                    guard.identity.refused(*refusal, &client);
+                }
+                let pattern = error.data::<PathPattern>().cloned();
+                let problem = Problem::from_error(&error);
+                guard.count_unreadable_send(is_send, &problem);
+                let mut response = problem.into_response();
+                if let Some(pattern) = pattern {
+                    response.set_data(pattern);
+                }
+                response
+            }
+        };
+        if let Some(audit) = audit {
+            audit.done(&response);
+        }
+        response
+    }
+}
+
+impl Guard {
+    /// Reads the body, if this is an operation and its caller may have it read; nobody else has one.
+    async fn let_in(
+        &self,
+        request: &mut Request,
+        is_send: bool,
+    ) -> Result<Option<OwnedSemaphorePermit>, Response> {
+        let Some(caller) = request.data::<Caller>() else {
+            request.set_body(Body::empty());
+            return Ok(None);
+        };
+        // Before eight megabytes are read; the operation itself asks again.
+        if is_send && let Err(refusal) = caller.check(Permission::Send) {
+            let taken = std::mem::take(request);
+            return Err(self.refuse(taken, is_send, (refusal, SENDING)).await);
+        }
+        if is_send && self.memory.is_exceeded() {
+            self.metrics.limited.of(Limit::Memory).inc();
+            let detail = "the gateway is out of memory to spare";
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+            self.count_unreadable_send(is_send, &problem);
+            self.intake.refuse(request.take_body()).await;
+            return Err(problem.into_response());
+        }
+        self.intake.take(request).await.map(Some).map_err(|problem| {
+            self.count_unreadable_send(is_send, &problem);
+            problem.into_response()
+        })
+    }
+
+    /// Counts and says why somebody is not let in.
+    async fn refuse(
+        &self,
+        mut request: Request,
+        is_send: bool,
+        (refusal, needs): (AuthRefusal, &str),
+    ) -> Response {
+        self.identity.refused(refusal, &self.identity.client(&request));
+        let problem = refused(refusal, needs);
+        self.count_unreadable_send(is_send, &problem);
+        self.intake.refuse(request.take_body()).await;
+        problem.into_response()
+    }
+
+    /// A panic has said where; it costs this request only.
+    fn failed(&self) -> Response {
+        self.lifecycle.count_panic();
+        let detail = "the gateway failed to answer this request";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
+    }
+}
+
+/// Whether the request is for a session.
+fn is_session(request: &Request) -> bool {
+    SESSIONS.iter().any(|path| request.uri().path().starts_with(path))
+}
+
+/// What notifications take on their way; looking after users and topics is counted, not timed: each histogram is ten series.
+fn is_timed(route: &str) -> bool {
+    route.starts_with("/v1/notifications") || route.ends_with("/notifications") || route.ends_with("/acks")
 }
 
 /// A method's label: those from outside that nobody knows are one.

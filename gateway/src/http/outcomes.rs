@@ -8,9 +8,9 @@ use super::Http;
 use super::refusal::unavailable;
 use super::schema::outcomes::OutcomeAnswer;
 use crate::delivery::{NoReport, OutcomeError, OutcomeReport};
-use crate::edge::answer::FORBIDDEN;
+use crate::edge::answer::{FORBIDDEN, UNAUTHORIZED};
 use crate::edge::parameters::{NotificationParam, Tag};
-use crate::edge::{Answer, JsonAnswer, Problem, Refusals};
+use crate::edge::{Answer, JsonAnswer, MayReadOutcomes, MayWithdraw, Problem, Refusals};
 
 /// Recipients that are listed if nobody says how many.
 pub(super) const DEFAULT_RECIPIENTS: u32 = 1_000;
@@ -33,6 +33,7 @@ struct Asking;
 impl Refusals for Asking {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (400, "The id is no UUID, or `limit` or `offset` is out of range."),
+        (401, UNAUTHORIZED),
         (403, FORBIDDEN),
         (404, "There is no such notification, or it went to everybody who was connected."),
         (410, "Its outcome is not remembered any more: it was final an hour ago, or many came since."),
@@ -45,6 +46,7 @@ struct Withdrawing;
 impl Refusals for Withdrawing {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (400, "The id is no UUID, or `limit` or `offset` is out of range."),
+        (401, UNAUTHORIZED),
         (403, FORBIDDEN),
         (404, "There is no such notification, or it went to everybody who was connected."),
         (410, "Its outcome is not remembered any more: it was final long ago, or too much came since."),
@@ -71,6 +73,7 @@ impl OutcomeApi {
     #[oai(path = "/v1/notifications/:id", method = "get", operation_id = "getNotification")]
     async fn look(
         &self,
+        _caller: MayReadOutcomes,
         /// The notification's id, from the answer to the request that sent it.
         id: Path<NotificationParam>,
         /// How many recipients to list: 1 to 10,000. Without it: 1,000.
@@ -90,6 +93,7 @@ impl OutcomeApi {
     #[oai(path = "/v1/notifications/:id", method = "delete", operation_id = "withdrawNotification")]
     async fn withdraw(
         &self,
+        _caller: MayWithdraw,
         /// The notification's id, from the answer to the request that sent it.
         id: Path<NotificationParam>,
         /// How many recipients to list: 1 to 10,000. Without it: 1,000.

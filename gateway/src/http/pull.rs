@@ -8,9 +8,9 @@ use super::refusal::unavailable;
 use super::schema::pull::{Ack, PageAnswer};
 use crate::delivery::{After, Delivery, Frame, FrameSink, Page, SubscribeError};
 use crate::domain::{Epoch, GapReason, Position, UserId};
-use crate::edge::answer::{FORBIDDEN, REQUEST_TIMEOUT, UNSUPPORTED_MEDIA_TYPE};
+use crate::edge::answer::{FORBIDDEN, REQUEST_TIMEOUT, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE};
 use crate::edge::parameters::Tag;
-use crate::edge::{AfterParam, Answer, JsonBody, JsonText, Problem, Refusals, UserParam};
+use crate::edge::{AfterParam, Answer, JsonBody, JsonText, MayReceive, Problem, Refusals, UserParam};
 use crate::protocol::{ServerFrame, write_broadcast_head, write_notification_head};
 
 /// Notifications in a page if nobody says how many.
@@ -42,6 +42,7 @@ struct Reading;
 impl Refusals for Reading {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (400, "The user id or `after` breaks a rule, or `limit` is out of range."),
+        (401, UNAUTHORIZED),
         (403, FORBIDDEN),
         (
             503,
@@ -55,6 +56,7 @@ struct Acking;
 impl Refusals for Acking {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (400, "The user id breaks a rule, or `position` is none of this log."),
+        (401, UNAUTHORIZED),
         (403, FORBIDDEN),
         (408, REQUEST_TIMEOUT),
         (413, "The body is too large."),
@@ -72,6 +74,7 @@ impl PullApi {
     #[oai(path = "/v1/users/:user/notifications", method = "get", operation_id = "readMailbox")]
     async fn read(
         &self,
+        caller: MayReceive,
         /// Whose mailbox; percent-encoded.
         user: Path<UserParam>,
         /// Where to start: a position from a frame or a page, `start` (everything that is kept, acked or not) or `now` (nothing
@@ -80,10 +83,11 @@ impl PullApi {
         /// How many notifications at most: 1 to 1,000. Without it: 100. A page has at most 1 MiB of frames.
         #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
         limit: Query<Option<u32>>,
-    ) -> Answer<PageResponse, Reading> {
+    ) -> poem::Result<Answer<PageResponse, Reading>> {
+        caller.check(&user.0.0)?;
         let after = after.0.map_or(After::Acked, |after| after.0);
         let limit = limit.0.unwrap_or(DEFAULT_LIMIT) as usize;
-        Answer::from(self.page(&user.0.0, after, limit).await)
+        Ok(Answer::from(self.page(&user.0.0, after, limit).await))
     }
 
     /// Ack over HTTP
@@ -93,11 +97,13 @@ impl PullApi {
     #[oai(path = "/v1/users/:user/acks", method = "post", operation_id = "ackNotifications")]
     async fn ack(
         &self,
+        caller: MayReceive,
         /// Whose mailbox; percent-encoded.
         user: Path<UserParam>,
         ack: JsonBody<Ack>,
-    ) -> Answer<AckResponse, Acking> {
-        Answer::from(self.take_ack(&user.0.0, ack.value))
+    ) -> poem::Result<Answer<AckResponse, Acking>> {
+        caller.check(&user.0.0)?;
+        Ok(Answer::from(self.take_ack(&user.0.0, ack.value)))
     }
 }
 

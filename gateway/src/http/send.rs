@@ -11,13 +11,17 @@ use super::accept::{Refusal, RequestKey, invalid, target_of};
 use super::outcomes::DEFAULT_RECIPIENTS;
 use super::schema::outcomes::Outcomes;
 use super::schema::sending::{AcceptedAnswer, BatchItem, NotificationRequest, WaitedAnswer};
+use crate::auth::Caller;
 use crate::delivery::{Accepted, PublishError};
 use crate::domain::{Notification, NotificationId};
-use crate::edge::answer::{FORBIDDEN, REQUEST_TIMEOUT, UNSUPPORTED_MEDIA_TYPE};
+use crate::edge::answer::{
+    FORBIDDEN, REQUEST_TIMEOUT, TOO_MANY_REQUESTS, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
+};
 use crate::edge::body::BatchItem as ReceivedItem;
 use crate::edge::parameters::{KeyParam, Tag, WaitParam};
-use crate::edge::{Answer, BatchBody, JsonAnswer, JsonBody, Problem, Refusals};
-use crate::metrics::{SendResult, Target};
+use crate::edge::{Answer, BatchBody, JsonAnswer, JsonBody, MaySend, Problem, Refusals};
+use crate::limits::Denied;
+use crate::metrics::{Limit, SendResult, Target};
 use crate::telemetry::Throttle;
 
 /// How long a sender that waits for acks waits if it does not say.
@@ -63,6 +67,7 @@ struct Sending;
 impl Refusals for Sending {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (400, "Malformed; `field` names the part that is wrong. Nothing is delivered."),
+        (401, UNAUTHORIZED),
         (403, FORBIDDEN),
         (408, REQUEST_TIMEOUT),
         (
@@ -75,9 +80,10 @@ impl Refusals for Sending {
         ),
         (415, UNSUPPORTED_MEDIA_TYPE),
         (422, "The `Idempotency-Key` was used before with another body. Nothing is delivered."),
+        (429, TOO_MANY_REQUESTS),
         (
             503,
-            "The gateway is stopping, behind, or its log cannot take more: try again after `Retry-After` seconds. If the \
+            "The gateway is stopping, behind, out of memory to spare, or its log cannot take more: try again after `Retry-After` seconds. If the \
              problem says `\"delivered\":\"unknown\"` the notification may have been accepted; with the same \
              `Idempotency-Key` it is safe to try again all the same.",
         ),
@@ -93,11 +99,19 @@ struct SendingMany;
 impl Refusals for SendingMany {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (400, "The body is no JSON array, or the `Idempotency-Key` breaks a rule. Nothing is delivered."),
+        (401, UNAUTHORIZED),
         (403, FORBIDDEN),
         (408, REQUEST_TIMEOUT),
-        (413, "The body is too large, or has more than 1,000 items. Nothing is delivered."),
+        (
+            413,
+            "The body is too large, or has more than 1,000 items, or more than this sender may send at once. Nothing is delivered.",
+        ),
         (415, UNSUPPORTED_MEDIA_TYPE),
-        (503, "The gateway is stopping: try again after `Retry-After` seconds. Nothing is delivered."),
+        (429, TOO_MANY_REQUESTS),
+        (
+            503,
+            "The gateway is stopping or out of memory to spare: try again after `Retry-After` seconds. Nothing is delivered.",
+        ),
     ];
 }
 
@@ -114,6 +128,7 @@ impl SendApi {
     #[oai(path = "/v1/notifications", method = "post", operation_id = "sendNotification")]
     async fn send(
         &self,
+        caller: MaySend,
         headers: &HeaderMap,
         /// A name for this request, of 1 to 255 visible ASCII characters; a random UUID serves well.
         #[oai(name = "Idempotency-Key")]
@@ -124,13 +139,14 @@ impl SendApi {
         /// How long to wait at most, in milliseconds: 0 to 30,000. Without it: 5,000. Means nothing without `wait`.
         #[oai(validator(maximum(value = "30000")))]
         timeout_ms: Query<Option<u32>>,
-        notification: JsonBody<NotificationRequest>,
+        mut notification: JsonBody<NotificationRequest>,
     ) -> Answer<SendResponse, Sending> {
+        send_as(&caller.0, &mut notification.value);
         let target = target_of(&notification.value);
         let timeout =
             timeout_ms.0.map_or(DEFAULT_WAIT, |timeout_ms| Duration::from_millis(timeout_ms.into()));
         let wait = wait.0.map(|WaitParam| timeout);
-        let sent = self.send_one(headers, key.0, notification, (target, wait)).await;
+        let sent = self.send_one(&caller.0, headers, key.0, notification, (target, wait)).await;
         let counted = sent.as_ref().map_or_else(|refusal| refusal.result, result_of);
         self.http.metrics.count_send(target, counted);
         let accepted = match sent {
@@ -157,17 +173,22 @@ impl SendApi {
     #[oai(path = "/v1/notifications/batch", method = "post", operation_id = "sendNotificationBatch")]
     async fn send_batch(
         &self,
+        caller: MaySend,
         headers: &HeaderMap,
         /// A name for this request, of 1 to 255 visible ASCII characters; a random UUID serves well.
         #[oai(name = "Idempotency-Key")]
         key: Header<Option<KeyParam>>,
         notifications: BatchBody<NotificationRequest>,
     ) -> Answer<BatchResponse, SendingMany> {
-        let welcome = self.welcome_batch(headers, key.0, notifications.len());
+        let items = notifications.len();
+        let welcome = self.welcome_batch(&caller.0, headers, key.0, items);
         Answer::from(match welcome {
-            Ok(key) => Ok(BatchResponse::Accepted(JsonAnswer(self.send_items(key, notifications).await))),
+            Ok(key) => {
+                let items = self.send_items(&caller.0, key, notifications).await;
+                Ok(BatchResponse::Accepted(JsonAnswer(items)))
+            }
             Err(refusal) => {
-                self.http.metrics.count_send(Target::Unknown, refusal.result);
+                self.http.metrics.count_sends(Target::Unknown, refusal.result, items);
                 Err(Box::new(refusal.problem))
             }
         })
@@ -181,6 +202,7 @@ impl SendApi {
 
     async fn send_one(
         &self,
+        caller: &Caller,
         headers: &HeaderMap,
         key: Option<KeyParam>,
         request: JsonBody<NotificationRequest>,
@@ -190,7 +212,8 @@ impl SendApi {
         if wait.is_some() && target == Target::Everybody {
             return Err(invalid("wait", "nobody acks what goes to everybody who is connected"));
         }
-        let key = RequestKey::of(headers, key)?.map(|key| key.of_request(&request.text));
+        self.take_sends(caller, 1)?;
+        let key = RequestKey::of(caller, headers, key)?.map(|key| key.of_request(&request.text));
         let now_us = self.http.delivery.clock().now_us();
         let notification = self.http.limits.accept(request.value, key, now_us)?;
         let published = self.http.delivery.publish(&notification, self.http.limits.max_bytes).await;
@@ -199,6 +222,7 @@ impl SendApi {
 
     fn welcome_batch(
         &self,
+        caller: &Caller,
         headers: &HeaderMap,
         key: Option<KeyParam>,
         items: usize,
@@ -210,18 +234,20 @@ impl SendApi {
             return Err(Box::new(Refusal { result: SendResult::TooLarge, problem }));
         }
         self.welcome()?;
-        RequestKey::of(headers, key)
+        self.take_sends(caller, items)?;
+        RequestKey::of(caller, headers, key)
     }
 
     async fn send_items(
         &self,
+        caller: &Caller,
         key: Option<RequestKey>,
         notifications: BatchBody<NotificationRequest>,
     ) -> Vec<BatchItem> {
         let mut valid = Vec::with_capacity(notifications.len());
         let mut refused = Vec::with_capacity(notifications.len());
         for (index, item) in notifications.into_items().enumerate() {
-            let (target, accepted) = self.accept_item(key.as_ref(), index, item);
+            let (target, accepted) = self.accept_item(caller, key.as_ref(), index, item);
             refused.push((target, accepted.map(|notification| valid.push(notification)).err()));
         }
         let published = self.http.delivery.publish_batch(&valid, self.http.limits.max_bytes).await;
@@ -243,12 +269,14 @@ impl SendApi {
 
     fn accept_item(
         &self,
+        caller: &Caller,
         key: Option<&RequestKey>,
         index: usize,
         item: ReceivedItem<NotificationRequest>,
     ) -> (Target, Result<Notification, Box<Refusal>>) {
         match item.value {
-            Ok(request) => {
+            Ok(mut request) => {
+                send_as(caller, &mut request);
                 let target = target_of(&request);
                 let key = key.map(|key| key.of_item(index, item.text.get().as_bytes()));
                 let now_us = self.http.delivery.clock().now_us();
@@ -293,12 +321,43 @@ impl SendApi {
 
     /// Whether the gateway takes sends at all.
     fn welcome(&self) -> Result<(), Box<Refusal>> {
-        if self.http.lifecycle.is_ready() {
+        let state = if self.http.memory.is_exceeded() {
+            self.http.metrics.limited.of(Limit::Memory).inc();
+            "out of memory to spare"
+        } else if self.http.lifecycle.is_ready() {
             return Ok(());
-        }
-        let state = if self.http.lifecycle.is_stopping() { "stopping" } else { "not ready" };
+        } else if self.http.lifecycle.is_stopping() {
+            "stopping"
+        } else {
+            "not ready"
+        };
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the gateway is {state}"));
         Err(Box::new(Refusal { result: SendResult::Overloaded, problem }))
+    }
+
+    /// Takes `count` notifications from what the caller may send.
+    fn take_sends(&self, caller: &Caller, count: usize) -> Result<(), Box<Refusal>> {
+        self.http.authenticator.take_sends(caller, count).map_err(|denied| {
+            let problem = match denied {
+                Denied::Wait(wait) => {
+                    let detail = "more than this sender may send; try again after `Retry-After` seconds";
+                    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
+                }
+                Denied::Never(burst) => {
+                    let detail =
+                        format!("this sender may send {burst} notifications at once, these are {count}");
+                    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+                }
+            };
+            Box::new(Refusal { result: SendResult::RateLimited, problem })
+        })
+    }
+}
+
+/// A user sends under its own name, whatever the request says.
+fn send_as(caller: &Caller, request: &mut NotificationRequest) {
+    if let Some(user) = caller.sends_as() {
+        request.from = Some(user.as_str().to_owned());
     }
 }
 

@@ -9,9 +9,9 @@ use poem_openapi::{ApiResponse, OpenApi};
 use super::schema::topics::{MAX_USERS, TopicAnswer, UserNames};
 use crate::delivery::{CannotJoin, Delivery};
 use crate::domain::{TopicName, UserId};
-use crate::edge::answer::{FORBIDDEN, REQUEST_TIMEOUT, UNSUPPORTED_MEDIA_TYPE};
+use crate::edge::answer::{FORBIDDEN, REQUEST_TIMEOUT, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE};
 use crate::edge::parameters::{Tag, TopicParam};
-use crate::edge::{Answer, JsonAnswer, ListBody, Problem, Refusals, UserParam};
+use crate::edge::{Answer, JsonAnswer, ListBody, MayAdminister, MayReadState, Problem, Refusals, UserParam};
 
 /// The operations about topics.
 pub struct TopicsApi {
@@ -33,7 +33,8 @@ const UNAVAILABLE: &str = "The log cannot take the change now: try again after `
 struct Looking;
 
 impl Refusals for Looking {
-    const STATUSES: &'static [(u16, &'static str)] = &[(400, BAD_NAME), (403, FORBIDDEN)];
+    const STATUSES: &'static [(u16, &'static str)] =
+        &[(400, BAD_NAME), (401, UNAUTHORIZED), (403, FORBIDDEN)];
 }
 
 struct Joining;
@@ -41,6 +42,7 @@ struct Joining;
 impl Refusals for Joining {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (400, BAD_NAME),
+        (401, UNAUTHORIZED),
         (403, FORBIDDEN),
         (503, UNAVAILABLE),
         (507, "The topic has as many subscribers as it may, or the user as many topics. Nothing changed."),
@@ -50,7 +52,8 @@ impl Refusals for Joining {
 struct Leaving;
 
 impl Refusals for Leaving {
-    const STATUSES: &'static [(u16, &'static str)] = &[(400, BAD_NAME), (403, FORBIDDEN), (503, UNAVAILABLE)];
+    const STATUSES: &'static [(u16, &'static str)] =
+        &[(400, BAD_NAME), (401, UNAUTHORIZED), (403, FORBIDDEN), (503, UNAVAILABLE)];
 }
 
 struct ChangingMany;
@@ -58,6 +61,7 @@ struct ChangingMany;
 impl Refusals for ChangingMany {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (400, "A name breaks a rule, or there are none or more than 10,000. Nothing changed."),
+        (401, UNAUTHORIZED),
         (403, FORBIDDEN),
         (408, REQUEST_TIMEOUT),
         (413, "The names together are too large for one change. Nothing changed."),
@@ -74,6 +78,7 @@ impl TopicsApi {
     #[oai(path = "/v1/topics/:topic", method = "get", operation_id = "getTopic")]
     async fn look(
         &self,
+        _caller: MayReadState,
         /// The topic's name, percent-encoded.
         topic: Path<TopicParam>,
     ) -> Answer<TopicResponse, Looking> {
@@ -87,6 +92,7 @@ impl TopicsApi {
     #[oai(path = "/v1/topics/:topic/subscribers/:user", method = "put", operation_id = "subscribe")]
     async fn subscribe(
         &self,
+        _caller: MayAdminister,
         /// The topic's name, percent-encoded.
         topic: Path<TopicParam>,
         /// The user id, percent-encoded.
@@ -102,6 +108,7 @@ impl TopicsApi {
     #[oai(path = "/v1/topics/:topic/subscribers/:user", method = "delete", operation_id = "unsubscribe")]
     async fn unsubscribe(
         &self,
+        _caller: MayAdminister,
         /// The topic's name, percent-encoded.
         topic: Path<TopicParam>,
         /// The user id, percent-encoded.
@@ -117,6 +124,7 @@ impl TopicsApi {
     #[oai(path = "/v1/topics/:topic/subscribers", method = "put", operation_id = "subscribeMany")]
     async fn subscribe_many(
         &self,
+        _caller: MayAdminister,
         /// The topic's name, percent-encoded.
         topic: Path<TopicParam>,
         users: ListBody<UserNames>,
@@ -130,6 +138,7 @@ impl TopicsApi {
     #[oai(path = "/v1/topics/:topic/subscribers", method = "delete", operation_id = "unsubscribeMany")]
     async fn unsubscribe_many(
         &self,
+        _caller: MayAdminister,
         /// The topic's name, percent-encoded.
         topic: Path<TopicParam>,
         users: ListBody<UserNames>,

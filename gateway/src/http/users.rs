@@ -6,9 +6,9 @@ use poem_openapi::{ApiResponse, OpenApi};
 
 use super::schema::users::{Disconnected, UserAnswer, UserTopics};
 use crate::delivery::Delivery;
-use crate::edge::answer::FORBIDDEN;
+use crate::edge::answer::{FORBIDDEN, UNAUTHORIZED};
 use crate::edge::parameters::Tag;
-use crate::edge::{Answer, Refusals, UserParam};
+use crate::edge::{Answer, MayAdminister, MayReadState, Refusals, UserParam};
 
 /// The operations about users.
 pub struct UsersApi {
@@ -50,7 +50,8 @@ enum TopicsResponse {
 struct Looking;
 
 impl Refusals for Looking {
-    const STATUSES: &'static [(u16, &'static str)] = &[(400, "The user id breaks a rule."), (403, FORBIDDEN)];
+    const STATUSES: &'static [(u16, &'static str)] =
+        &[(400, "The user id breaks a rule."), (401, UNAUTHORIZED), (403, FORBIDDEN)];
 }
 
 struct Forgetting;
@@ -58,6 +59,7 @@ struct Forgetting;
 impl Refusals for Forgetting {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (400, "The user id breaks a rule."),
+        (401, UNAUTHORIZED),
         (403, FORBIDDEN),
         (
             503,
@@ -76,6 +78,7 @@ impl UsersApi {
     #[oai(path = "/v1/users/:user", method = "get", operation_id = "getUser")]
     async fn look(
         &self,
+        _caller: MayReadState,
         /// The user id, percent-encoded.
         user: Path<UserParam>,
     ) -> Answer<UserResponse, Looking> {
@@ -92,6 +95,7 @@ impl UsersApi {
     #[oai(path = "/v1/users/:user", method = "delete", operation_id = "forgetUser")]
     async fn forget(
         &self,
+        _caller: MayAdminister,
         /// The user id, percent-encoded.
         user: Path<UserParam>,
     ) -> Answer<ForgetResponse, Forgetting> {
@@ -105,6 +109,7 @@ impl UsersApi {
     #[oai(path = "/v1/users/:user/sessions", method = "delete", operation_id = "disconnectUser")]
     async fn disconnect(
         &self,
+        _caller: MayAdminister,
         /// The user id, percent-encoded.
         user: Path<UserParam>,
     ) -> Answer<DisconnectResponse, Looking> {
@@ -124,6 +129,7 @@ impl UsersApi {
     )]
     async fn topics(
         &self,
+        _caller: MayReadState,
         /// The user id, percent-encoded.
         user: Path<UserParam>,
     ) -> Answer<TopicsResponse, Looking> {

@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::{
-    Epoch, GapReason, Notification, NotificationId, Position, Target, TopicName, TraceContext, TraceParent,
+    Epoch, GapReason, Notification, NotificationId, Position, Secret, Target, TopicName, TraceContext,
+    TraceParent,
 };
 
 /// Every value of `type` that the gateway sends.
-pub const SERVER_FRAME_TYPES: [&str; 5] = ["welcome", "notification", "gap", "heartbeat", "drain"];
+pub const SERVER_FRAME_TYPES: [&str; 6] =
+    ["welcome", "notification", "gap", "heartbeat", "refreshed", "drain"];
 
 /// Bytes that a `traceparent` takes in a notification's frame: `,"traceparent":"…"`.
 pub const TRACEPARENT_FIELD_BYTES: usize = 16 + 55 + 1;
@@ -50,6 +52,11 @@ pub enum ServerFrame<'a> {
     },
     /// A sign of life that a browser can see.
     Heartbeat,
+    /// The session stands on the client's new token.
+    Refreshed {
+        /// When that token is over (RFC 3339, UTC).
+        expires_at: String,
+    },
     /// Come back after so many milliseconds. A close with 1012 (restart) or 1013 (overload) follows.
     Drain {
         /// When to reconnect, counted from now, in milliseconds.
@@ -58,6 +65,12 @@ pub enum ServerFrame<'a> {
 }
 
 impl ServerFrame<'_> {
+    /// The answer to a new token that is over at this time, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn refreshed(expires_at_ms: u64) -> Self {
+        Self::Refreshed { expires_at: rfc3339(expires_at_ms.saturating_mul(1_000)) }
+    }
+
     /// The frame's JSON text.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
@@ -78,6 +91,11 @@ pub enum ClientFrame {
         after: Option<Position>,
         /// The client's own span, if it records one.
         trace: Option<TraceContext>,
+    },
+    /// The client has a new token: its session shall stand on that one.
+    Refresh {
+        /// It must be the same user's.
+        token: Secret,
     },
 }
 
@@ -108,6 +126,12 @@ impl ClientFrame {
             after: Option<Cow<'a, str>>,
             // Whatever it holds: one that is not understood is as good as none (W3C Trace Context §4.3).
             traceparent: Option<Value>,
+            // Likewise, unless the frame is about it.
+            token: Option<Value>,
+        }
+        // serde also reads a struct from an array of its fields in order.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(InvalidClientFrame::NotAFrame);
         }
         let position = |text: Cow<'_, str>| text.parse().map_err(|_| InvalidClientFrame::NotAFrame);
         let envelope =
@@ -121,6 +145,12 @@ impl ClientFrame {
                     after: envelope.after.map(position).transpose()?,
                     trace: parent.filter(|parent| parent.sampled).map(|parent| parent.context),
                 })
+            }
+            ("refresh", _) => {
+                let Some(Value::String(token)) = envelope.token else {
+                    return Err(InvalidClientFrame::NotAFrame);
+                };
+                Ok(Self::Refresh { token: Secret::new(token) })
             }
             ("ack", None) => Err(InvalidClientFrame::NotAFrame),
             _ => Err(InvalidClientFrame::UnknownType),
@@ -331,6 +361,18 @@ mod tests {
     }
 
     #[test]
+    fn a_new_token_is_read_and_never_printed_and_the_answer_says_when_it_is_over() {
+        let frame = ClientFrame::parse(r#"{"token":"a.b.c","type":"refresh"}"#).unwrap();
+        assert_eq!(frame, ClientFrame::Refresh { token: Secret::new("a.b.c") });
+        assert!(!format!("{frame:?}").contains("a.b.c"));
+        for wrong in [r#"{"type":"refresh"}"#, r#"{"type":"refresh","token":7}"#] {
+            assert_eq!(ClientFrame::parse(wrong), Err(InvalidClientFrame::NotAFrame), "{wrong}");
+        }
+        let refreshed = ServerFrame::refreshed(1_700_000_000_000);
+        assert_eq!(text(&refreshed), r#"{"type":"refreshed","expires_at":"2023-11-14T22:13:20Z"}"#);
+    }
+
+    #[test]
     fn the_list_of_frame_types_names_every_frame() {
         let frames = [
             ServerFrame::Welcome {
@@ -342,6 +384,7 @@ mod tests {
             },
             ServerFrame::Gap { after: at(0), until: at(1), count: None, reason: GapReason::Overflow },
             ServerFrame::Heartbeat,
+            ServerFrame::refreshed(0),
             ServerFrame::Drain { reconnect_in_ms: 0 },
         ];
         let mut named: Vec<String> = frames
@@ -352,6 +395,7 @@ mod tests {
                     ServerFrame::Welcome { .. }
                     | ServerFrame::Gap { .. }
                     | ServerFrame::Heartbeat
+                    | ServerFrame::Refreshed { .. }
                     | ServerFrame::Drain { .. } => {}
                 }
                 let value: Value = serde_json::from_slice(&frame.to_json()).unwrap();
@@ -369,6 +413,7 @@ mod tests {
     fn rubbish_is_told_from_a_frame_of_a_later_version() {
         for text in [
             "",
+            r#"["ack","0000000000007-1048",null,null]"#,
             "hello",
             "7",
             "[]",

@@ -23,7 +23,7 @@ pub(in crate::http) struct NotificationRequest {
     /// connected then: such a notification is kept for nobody, and `ttl_seconds`, `collapse_key` and `priority` mean nothing.
     #[oai(validator(min_length = 1, max_length = 256))]
     pub(in crate::http) topic: Option<String>,
-    /// Who says it, as the receiver sees it.
+    /// Who says it, as the receiver sees it. Of a user who sends with a token it is that user, whatever stands here.
     pub(in crate::http) from: Option<String>,
     /// One line.
     pub(in crate::http) title: Option<String>,
