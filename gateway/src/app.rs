@@ -2,59 +2,60 @@
 //!
 //! `main` and the tests start the very same [`App`]. Nothing in it is global: many gateways fit into one process.
 
-use std::future::Future;
+mod listening;
+mod public;
+mod run;
+
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::Server;
 use poem::endpoint::BoxEndpoint;
 use poem::{EndpointExt, Response};
+use public::Parts;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::auth::{HostPolicy, OriginPolicy};
+use crate::auth::Authenticator;
 use crate::clock::Clock;
-use crate::config::{Config, LogStore};
+use crate::config::{Config, ConfigError, LogStore};
 use crate::delivery::{Delivery, DeliveryOptions, StartError};
 use crate::domain::{Epoch, OverflowPolicy};
-use crate::edge::{Admission, ReconnectAdvice};
-use crate::http::{self, Http, SendLimits};
 use crate::lifecycle::Lifecycle;
-use crate::listener::{self, BoundListener, HangUps, Limits};
+use crate::limits::MemoryAdmission;
+use crate::listener::{AddressRules, BoundListener, ClientAddresses, HangUps, Tls, TlsError};
 use crate::log::entry::Settings;
 use crate::log::{DiskLog, DiskOptions, Durability, Log, MemoryLog, OpenError};
 use crate::machine;
-use crate::metrics::{Metrics, SpanLoss};
+use crate::metrics::{Metrics, Remembered, SpanLoss};
 use crate::ops::{self, Ops};
-use crate::protocol::CloseCode;
-use crate::sse::{StreamApi, Streams};
 use crate::telemetry::Tracing;
-use crate::ws::{SocketApi, Sockets};
 
-/// HTTP/2 streams one connection may have open at the same time.
-const MAX_HTTP2_STREAMS: u32 = 100;
+pub use listening::load_tls;
+use listening::{address_rules, listen, max_connections};
 
 /// Connections the operator's listener holds: scrapers and probes, few but never starved by the public one.
 const MAX_OPS_CONNECTIONS: usize = 64;
 
+/// How much of the memory that there is may be taken before more is refused, in percent.
+const MEMORY_ADMISSION_PERCENT: u64 = 75;
+
+/// How often the process's memory is looked at.
+const MEMORY_LOOK_PERIOD: Duration = Duration::from_millis(250);
+
 /// How often the log is looked after.
 const RETENTION_PERIOD: Duration = Duration::from_secs(1);
-
-/// How long the last acks may take into the log.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What the tasks get to end, and the operator's connections, even when requests took the whole time.
-const MIN_END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A gateway whose ports are bound and whose state is rebuilt, ready to run.
 pub struct App {
     config: Config,
     public: (BoundListener, BoxEndpoint<'static, Response>),
     ops: (BoundListener, BoxEndpoint<'static, Response>),
+    tls: Option<Tls>,
+    hang_ups: Arc<HangUps>,
+    clients: Arc<ClientAddresses>,
     delivery: Delivery,
     durability: Durability,
     lifecycle: Lifecycle,
@@ -83,6 +84,12 @@ pub enum BindError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// A file that the configuration names could not be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The log could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -97,8 +104,8 @@ pub enum RunError {
     /// An essential task ended.
     #[error("an essential task ended; see the log")]
     Crashed,
-    /// Requests or sockets did not end in time.
-    #[error("not everything ended within shutdown.timeout")]
+    /// Requests or sockets did not end within `shutdown.timeout`, or before whoever stops it was in a hurry: they were cut.
+    #[error("not everything ended in time; the rest was cut")]
     Unfinished,
 }
 
@@ -116,33 +123,67 @@ impl App {
     /// # Errors
     /// Those of [`App::bind`].
     pub async fn bind_with(config: Config, clock: Clock, tracing: Tracing) -> Result<Self, BindError> {
+        let tls = load_tls(&config)?;
         let metrics = Arc::new(Metrics::new());
+        let authenticator = Authenticator::load(&config, clock.clone(), Arc::clone(&metrics))?;
         metrics.config_info.with_label_values(&[overflow_label(config.mailbox.overflow)]).set(1);
         let memory_limit = machine::memory_limit_bytes().and_then(|bytes| i64::try_from(bytes).ok());
         metrics.memory_limit_bytes.set(memory_limit.unwrap_or(0));
         let lifecycle = Lifecycle::new();
-        let public = listen(&config, "http.listen", config.http.listen, max_connections(&config), &metrics)?;
-        // Its own counters: `gateway_connections` speaks of the public listener.
-        let operators =
-            listen(&config, "ops.listen", config.ops.listen, MAX_OPS_CONNECTIONS, &Arc::new(Metrics::new()))?;
+        let clients = Arc::new(ClientAddresses::new(address_rules(&config)));
+        let public = listen(
+            ("http.listen", config.http.listen),
+            max_connections(&config),
+            Arc::clone(&clients),
+            Arc::clone(&metrics),
+        )?;
+        // Its own counters: `gateway_connections` speaks of the public listener, limits of addresses likewise.
+        let operators = listen(
+            ("ops.listen", config.ops.listen),
+            MAX_OPS_CONNECTIONS,
+            Arc::new(ClientAddresses::new(AddressRules::default())),
+            Arc::new(Metrics::new()),
+        )?;
 
         let log = open_log(&config, &clock).await?;
         let durability = log.durability();
         let options = delivery_options(&config, tracing);
         let delivery = Delivery::start(log, options, clock, Arc::clone(&metrics), &lifecycle).await?;
 
-        let endpoint = public_endpoint(&config, &delivery, &metrics, &lifecycle, public.hang_ups());
+        let admission_bytes = memory_admission_bytes(&config);
+        let memory = MemoryAdmission::new(admission_bytes);
+        metrics.memory_admission_bytes.set(i64::try_from(admission_bytes.unwrap_or(0)).unwrap_or(i64::MAX));
+        lifecycle.spawn_essential("memory", watch_memory(memory.clone()));
+        if let Some(keeping) = authenticator.keeping() {
+            lifecycle.spawn_essential("keys", keeping);
+        }
+        let refresh = refresh((&delivery, &clients, &authenticator), &metrics, &lifecycle);
+        let hang_ups: Arc<HangUps> = Arc::default();
+        let parts = Parts {
+            config: &config,
+            delivery: &delivery,
+            metrics: &metrics,
+            lifecycle: &lifecycle,
+            hang_ups: &hang_ups,
+            authenticator,
+            memory,
+            clients: Arc::clone(&clients),
+        };
+        let endpoint = public::endpoint(parts);
         let ops = ops::routes(Ops {
             metrics: Arc::clone(&metrics),
             lifecycle: lifecycle.clone(),
-            hosts: host_policy(config.ops.listen),
-            refresh: refresh(&delivery, &metrics),
+            hosts: public::host_policy(config.ops.listen, &[]),
+            refresh,
             scraping: Arc::default(),
         });
         Ok(Self {
             public: (public, endpoint),
             ops: (operators, ops.map_to_response().boxed()),
             config,
+            tls,
+            hang_ups,
+            clients,
             delivery,
             durability,
             lifecycle,
@@ -156,6 +197,24 @@ impl App {
         Addresses { http: self.public.0.address(), ops: self.ops.0.address() }
     }
 
+    /// Whether nobody needs a credential.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.config.is_open()
+    }
+
+    /// Whether the public listener speaks TLS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Who is connected to the public listener.
+    #[must_use]
+    pub fn clients(&self) -> &Arc<ClientAddresses> {
+        &self.clients
+    }
+
     /// What an accepted notification survives.
     #[must_use]
     pub fn durability(&self) -> Durability {
@@ -167,92 +226,6 @@ impl App {
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
-
-    /// Serves until `shutdown` resolves, then stops in order: not ready any more, sockets told to come back later,
-    /// requests in flight ended, tasks ended.
-    ///
-    /// # Errors
-    /// [`RunError`] when the gateway crashed, or something did not end within `shutdown.timeout`.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { config, public, ops, delivery, lifecycle, metrics, .. } = self;
-        let timeout = config.shutdown.timeout;
-        // Operators can watch the stop: their listener goes last.
-        let finished = CancellationToken::new();
-        lifecycle.set_ready();
-        let serving_ops = tokio::spawn(
-            Server::new_with_acceptor(ops.0)
-                .http2_max_concurrent_streams(MAX_HTTP2_STREAMS)
-                .run_with_graceful_shutdown(ops.1, finished.clone().cancelled_owned(), Some(MIN_END_TIMEOUT)),
-        );
-        let stopping = lifecycle.clone();
-        let serving = tokio::spawn(
-            Server::new_with_acceptor(public.0)
-                .http2_max_concurrent_streams(MAX_HTTP2_STREAMS)
-                .run_with_graceful_shutdown(
-                    public.1,
-                    async move { stopping.stopping().await },
-                    Some(timeout),
-                ),
-        );
-
-        tokio::select! {
-            () = shutdown => {}
-            () = lifecycle.stopping() => {}
-        }
-        let deadline = Instant::now() + timeout;
-        lifecycle.stop();
-        metrics.draining.set(1);
-        delivery.close_all_sessions(CloseCode::Drain);
-        // Ends by itself within the timeout that it was given.
-        let served = serving.await;
-        // What does not get into the log comes again: a disk that hangs must not hold up the end.
-        let _ = tokio::time::timeout(FLUSH_TIMEOUT, delivery.flush_acks()).await;
-        let remaining = deadline.saturating_duration_since(Instant::now()).max(MIN_END_TIMEOUT);
-        let all_ended = lifecycle.end(remaining).await;
-        finished.cancel();
-        let served_ops = serving_ops.await;
-        audit(&delivery, &metrics);
-
-        let crashed = lifecycle.has_crashed() || !matches!((served, served_ops), (Ok(Ok(())), Ok(Ok(()))));
-        match (crashed, all_ended) {
-            (true, _) => Err(RunError::Crashed),
-            (false, false) => Err(RunError::Unfinished),
-            (false, true) => Ok(()),
-        }
-    }
-}
-
-/// Closes the books: what was accepted is pending or final, to the last one.
-fn audit(delivery: &Delivery, metrics: &Metrics) {
-    delivery.refresh_metrics();
-    let imbalance = metrics.ledger_imbalance.get();
-    if imbalance != 0 {
-        tracing::error!(imbalance, "the ledger does not balance: this is a bug of the gateway");
-    }
-    debug_assert_eq!(imbalance, 0, "the ledger does not balance");
-}
-
-fn listen(
-    config: &Config,
-    key: &'static str,
-    address: SocketAddr,
-    max_connections: usize,
-    metrics: &Arc<Metrics>,
-) -> Result<BoundListener, BindError> {
-    let limits = Limits { max_connections, first_request_timeout: config.http.first_request_timeout };
-    BoundListener::bind(address, limits, Arc::clone(metrics)).map_err(|error| BindError::Listen {
-        address,
-        key,
-        error,
-    })
-}
-
-fn max_connections(config: &Config) -> usize {
-    config.http.max_connections.unwrap_or_else(|| {
-        // Where the limit cannot be read, a cautious guess serves better than none.
-        let (soft, _) = rlimit::Resource::NOFILE.get().unwrap_or((1_024, 1_024));
-        listener::connections_for(soft)
-    })
 }
 
 async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, OpenError> {
@@ -260,7 +233,7 @@ async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, OpenEr
         LogStore::Disk(directory) => {
             let mut options = DiskOptions::new(directory, Epoch::from_bits(random_bits()));
             options.reserve_bytes = config.log.disk_reserve.0;
-            options.new_epoch = config.log.new_epoch;
+            options.new_epoch = config.new_epoch;
             let clock = clock.clone();
             let opening = tokio::task::spawn_blocking(|| DiskLog::open(options, clock));
             Ok(Arc::new(opening.await.expect("opening a log does not panic")?))
@@ -291,70 +264,51 @@ fn delivery_options(config: &Config, tracing: Tracing) -> DeliveryOptions {
         frame_cache_bytes: config.frames.cache.0,
         max_sessions_per_user: config.sessions.max_per_user,
         retention_period: RETENTION_PERIOD,
+        stall_timeout: config.log.stall_timeout,
         tracing,
     }
 }
 
-fn public_endpoint(
-    config: &Config,
-    delivery: &Delivery,
+/// From how many resident bytes on nothing more is accepted.
+fn memory_admission_bytes(config: &Config) -> Option<u64> {
+    let share = |limit: u64| limit / 100 * MEMORY_ADMISSION_PERCENT;
+    config.limits.memory.map(|bytes| bytes.0).or_else(|| machine::memory_limit_bytes().map(share))
+}
+
+/// Looks again and again how much memory the process takes.
+async fn watch_memory(memory: MemoryAdmission) -> Infallible {
+    let mut interval = tokio::time::interval(MEMORY_LOOK_PERIOD);
+    loop {
+        interval.tick().await;
+        let Some(resident_bytes) = machine::resident_bytes() else { continue };
+        if memory.note(resident_bytes) {
+            let limit_bytes = memory.limit_bytes();
+            if memory.is_exceeded() {
+                tracing::warn!(
+                    resident_bytes,
+                    limit_bytes,
+                    "memory is short: notifications and sessions are refused"
+                );
+            } else {
+                tracing::info!(resident_bytes, limit_bytes, "there is memory again");
+            }
+        }
+    }
+}
+
+fn refresh(
+    (delivery, clients, authenticator): (&Delivery, &Arc<ClientAddresses>, &Authenticator),
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
-    hang_ups: &Arc<HangUps>,
-) -> BoxEndpoint<'static, Response> {
-    // Without keys the mode is open: pages on this machine, such as development servers, are welcome.
-    let origins = OriginPolicy::new(&config.http.allowed_origins, true);
-    let admission = Admission { origins: origins.clone(), lifecycle: lifecycle.clone() };
-    let advice = Arc::new(ReconnectAdvice::new(config.shutdown.reconnect_window, random_bits()));
-    let seed = random_bits();
-    let streams = Streams {
-        delivery: delivery.clone(),
-        metrics: Arc::clone(metrics),
-        admission: admission.clone(),
-        hang_ups: Arc::clone(hang_ups),
-        heartbeat: config.sessions.heartbeat,
-        advice: Arc::clone(&advice),
-        seed,
-    };
-    let sockets = Sockets {
-        delivery: delivery.clone(),
-        metrics: Arc::clone(metrics),
-        lifecycle: lifecycle.clone(),
-        admission,
-        heartbeat: config.sessions.heartbeat,
-        write_timeout: config.sessions.write_timeout,
-        max_inbound_frame: config.sessions.max_inbound_frame.as_usize(),
-        seed,
-        advice,
-    };
-    let http = Http {
-        delivery: delivery.clone(),
-        metrics: Arc::clone(metrics),
-        lifecycle: lifecycle.clone(),
-        hosts: host_policy(config.http.listen),
-        origins,
-        limits: SendLimits {
-            max_recipients: config.send.max_recipients,
-            max_batch: config.send.max_batch,
-            max_bytes: config.notification.max_bytes.as_usize(),
-            default_ttl_seconds: whole_seconds(config.notification.default_ttl),
-            max_ttl_seconds: whole_seconds(config.notification.max_ttl),
-        },
-        max_body: config.http.max_body.as_usize(),
-        body_timeout: config.http.body_timeout,
-    };
-    http::routes(http, (SocketApi(Arc::new(sockets)), StreamApi(Arc::new(streams))))
-}
-
-fn host_policy(listen: SocketAddr) -> HostPolicy {
-    if listen.ip().is_loopback() { HostPolicy::LoopbackOnly } else { HostPolicy::Any }
-}
-
-fn refresh(delivery: &Delivery, metrics: &Arc<Metrics>) -> Arc<dyn Fn() + Send + Sync> {
-    let delivery = delivery.clone();
-    let metrics = Arc::clone(metrics);
+) -> Arc<dyn Fn() + Send + Sync> {
+    let (delivery, metrics, lifecycle) = (delivery.clone(), Arc::clone(metrics), lifecycle.clone());
+    let (clients, authenticator) = (Arc::clone(clients), authenticator.clone());
     Arc::new(move || {
         delivery.refresh_metrics();
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        metrics.remembered.of(Remembered::Addresses).set(gauge(clients.remembered()));
+        metrics.remembered.of(Remembered::Senders).set(gauge(authenticator.remembered_users()));
+        run::refresh_metrics(&metrics, &lifecycle);
         metrics.refresh_runtime(&Handle::current());
         if let Some(spans) = delivery.tracing().counts() {
             let lost =

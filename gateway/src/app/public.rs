@@ -1,0 +1,123 @@
+//! What the public listener serves: the edges, with what they need.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use poem::Response;
+use poem::endpoint::BoxEndpoint;
+
+use super::{random_bits, whole_seconds};
+use crate::auth::{Authenticator, HostPolicy, OriginPolicy};
+use crate::config::{Config, Rate};
+use crate::delivery::Delivery;
+use crate::edge::{Admission, ReconnectAdvice};
+use crate::http::{self, Http, SendLimits};
+use crate::lifecycle::Lifecycle;
+use crate::limits::{Bucket, MemoryAdmission};
+use crate::listener::{ClientAddresses, HangUps};
+use crate::metrics::Metrics;
+use crate::sse::{StreamApi, Streams};
+use crate::ws::{SocketApi, Sockets};
+
+/// Sessions that may begin on a node unless somebody says otherwise.
+const SESSION_OPENS: Rate = Rate::per_second(2_000, 4_000);
+
+/// Frames that one session may send unless somebody says otherwise.
+const INBOUND_FRAMES: Rate = Rate::per_second(200, 2_000);
+
+/// What the public endpoint is made of.
+pub(super) struct Parts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) delivery: &'a Delivery,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) lifecycle: &'a Lifecycle,
+    pub(super) hang_ups: &'a Arc<HangUps>,
+    pub(super) authenticator: Authenticator,
+    pub(super) memory: MemoryAdmission,
+    pub(super) clients: Arc<ClientAddresses>,
+}
+
+/// Every public route, ready to be served.
+pub(super) fn endpoint(parts: Parts<'_>) -> BoxEndpoint<'static, Response> {
+    let Parts { config, delivery, metrics, lifecycle, hang_ups, authenticator, memory, clients } = parts;
+    let open = config.is_open();
+    // In open mode pages on this machine, such as development servers, are welcome.
+    let origins = OriginPolicy::new(&config.http.allowed_origins, open);
+    let opens = config.limits.session_opens.or((!open).then_some(SESSION_OPENS));
+    let admission = Admission {
+        origins: origins.clone(),
+        lifecycle: lifecycle.clone(),
+        authenticator: authenticator.clone(),
+        memory: memory.clone(),
+        clients: Arc::clone(&clients),
+        opens: opens.map(|rate| Arc::new(Bucket::new(rate))),
+        max_sessions: max_sessions(config),
+        opening: Arc::default(),
+        metrics: Arc::clone(metrics),
+    };
+    let (after, window) = (config.shutdown.reconnect_after, config.shutdown.reconnect_window);
+    let advice = Arc::new(ReconnectAdvice::new(after, window, random_bits()));
+    let seed = random_bits();
+    let streams = Streams {
+        delivery: delivery.clone(),
+        metrics: Arc::clone(metrics),
+        admission: admission.clone(),
+        hang_ups: Arc::clone(hang_ups),
+        heartbeat: config.sessions.heartbeat,
+        write_timeout: config.http.write_timeout,
+        advice: Arc::clone(&advice),
+        seed,
+    };
+    let sockets = Sockets {
+        delivery: delivery.clone(),
+        metrics: Arc::clone(metrics),
+        lifecycle: lifecycle.clone(),
+        admission,
+        heartbeat: config.sessions.heartbeat,
+        write_timeout: config.sessions.write_timeout,
+        max_inbound_frame: config.sessions.max_inbound_frame.as_usize(),
+        inbound_frames: config.limits.inbound_frames.or((!open).then_some(INBOUND_FRAMES)),
+        seed,
+        advice,
+    };
+    let http = Http {
+        delivery: delivery.clone(),
+        metrics: Arc::clone(metrics),
+        lifecycle: lifecycle.clone(),
+        hosts: if open || !config.http.allowed_hosts.is_empty() {
+            host_policy(config.http.listen, &config.http.allowed_hosts)
+        } else {
+            HostPolicy::Any
+        },
+        origins,
+        limits: SendLimits {
+            max_recipients: config.send.max_recipients,
+            max_batch: config.send.max_batch,
+            max_bytes: config.notification.max_bytes.as_usize(),
+            default_ttl_seconds: whole_seconds(config.notification.default_ttl),
+            max_ttl_seconds: whole_seconds(config.notification.max_ttl),
+        },
+        max_body: config.http.max_body.as_usize(),
+        max_header: config.http.max_header.as_usize(),
+        body_timeout: config.http.body_timeout,
+        authenticator,
+        memory,
+        clients,
+    };
+    http::routes(http, (SocketApi(Arc::new(sockets)), StreamApi(Arc::new(streams))))
+}
+
+/// Which hosts a listener answers that needs no credential.
+pub(super) fn host_policy(listen: SocketAddr, allowed: &[String]) -> HostPolicy {
+    match (allowed.is_empty(), listen.ip().is_loopback()) {
+        (false, _) => HostPolicy::Listed(allowed.into()),
+        (true, true) => HostPolicy::LoopbackOnly,
+        (true, false) => HostPolicy::Any,
+    }
+}
+
+/// How many sessions this node holds: some connections are left for whoever sends.
+fn max_sessions(config: &Config) -> usize {
+    let connections = super::max_connections(config);
+    config.sessions.max_total.unwrap_or_else(|| (connections - connections / 20).max(1))
+}
