@@ -2,6 +2,7 @@
 //!
 //! Layers below the edges take the time as an argument; whoever needs to ask for it holds a [`Clock`], which a test owns.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,6 +16,16 @@ enum Source {
     #[default]
     System,
     Manual(Arc<AtomicU64>),
+    Told(Told),
+}
+
+#[derive(Clone)]
+struct Told(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Told")
+    }
 }
 
 /// The hand that moves a manual clock.
@@ -35,12 +46,19 @@ impl Clock {
         (Self(Source::Manual(Arc::clone(&now))), ClockHand(now))
     }
 
+    /// A clock that asks its owner, in microseconds since the Unix epoch.
+    #[must_use]
+    pub fn told_by(owner: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Source::Told(Told(Arc::new(owner))))
+    }
+
     /// Microseconds since the Unix epoch.
     #[must_use]
     pub fn now_us(&self) -> u64 {
         match &self.0 {
             Source::System => system_now_us(),
             Source::Manual(now) => now.load(Ordering::SeqCst),
+            Source::Told(Told(owner)) => owner(),
         }
     }
 

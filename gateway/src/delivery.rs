@@ -34,12 +34,13 @@ use crate::domain::{Epoch, Position, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::log::entry::{Settings, encode_settings};
 use crate::log::{Log, NewEntry, ReadError, TailError};
-use crate::metrics::{Metrics, Transport};
+use crate::metrics::{Metrics, Remembered, Transport};
 use crate::protocol::CloseCode;
 use crate::telemetry::Tracing;
+use commit::Stalls;
 use follow::Follower;
 
-pub use crate::registry::UserSummary;
+pub use crate::registry::{SessionHandle, UserSummary};
 pub use acks::AckError;
 pub use apply::{Effect, Receipt, StateMachine};
 pub use broadcast::Broadcasts;
@@ -49,7 +50,7 @@ pub use horizon::Horizon;
 pub use idempotency::{First, Idempotency};
 pub use manage::{ChangeError, Membership, OutcomeError, OutcomeReport};
 pub use outcomes::{NoReport, Outcomes, Report};
-pub use publish::{Accepted, PublishError};
+pub use publish::{Accepted, PublishError, encode};
 pub use state::State;
 pub use subscribe::{After, FrameSink, Page, Pull, SubscribeError, Subscription};
 pub use topics::{CannotJoin, Members, Refused, Topics};
@@ -65,6 +66,8 @@ pub struct DeliveryOptions {
     pub max_sessions_per_user: usize,
     /// How often the log is looked after; also the least time between two ticks.
     pub retention_period: Duration,
+    /// How long one append may take before the gateway says that it is not ready.
+    pub stall_timeout: Duration,
     /// Where spans are recorded.
     pub tracing: Tracing,
 }
@@ -152,7 +155,8 @@ impl Delivery {
         let mut follower = Follower::new(Arc::clone(&shared), tail, state.head);
         follower.rebuild().await.map_err(|error| StartError::Unusable(error.to_string()))?;
         let (committer, queue) = Committer::new();
-        let committing = commit_and_follow(Arc::clone(&shared), queue, follower, lifecycle.clone());
+        let stalls = Stalls { timeout: options.stall_timeout, lifecycle: lifecycle.clone() };
+        let committing = commit_and_follow(Arc::clone(&shared), queue, follower, stalls);
         lifecycle.spawn_essential("log", committing);
         // They enter the log when they change, so that every node applies the same.
         if shared.state.settings().is_none_or(|(_, in_force)| in_force != options.settings) {
@@ -230,6 +234,9 @@ impl Delivery {
         let (topics, memberships) = self.shared.state.topics().counts();
         metrics.topics.set(gauge(topics as u64));
         metrics.memberships.set(gauge(memberships));
+        let (keys, outcomes) = (self.shared.state.idempotency().len(), self.shared.state.outcomes().len());
+        metrics.remembered.of(Remembered::IdempotencyKeys).set(gauge(keys as u64));
+        metrics.remembered.of(Remembered::Outcomes).set(gauge(outcomes as u64));
         metrics.set_ledger(stats.ledger.accepted, stats.ledger.ended(), stats.imbalance);
     }
 }
@@ -250,12 +257,13 @@ async fn commit_and_follow(
     shared: Arc<Shared>,
     queue: commit::Queue,
     follower: Follower,
-    lifecycle: Lifecycle,
+    stalls: Stalls,
 ) -> TailError {
+    let lifecycle = stalls.lifecycle.clone();
     let error = tokio::select! {
         biased;
         // Ends with the last handle only: then there is nobody left to tell.
-        () = commit::commit(Arc::clone(&shared), queue) => return std::future::pending().await,
+        () = commit::commit(Arc::clone(&shared), queue, stalls) => return std::future::pending().await,
         error = follower.run(lifecycle) => error,
     };
     shared.waiters.abandon(&error.to_string());

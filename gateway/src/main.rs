@@ -1,20 +1,25 @@
 //! `gateway`: arguments → configuration → telemetry → [`gateway::app::App`] → exit code.
 
 mod arguments;
+mod signals;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
-use gateway::app::{App, BindError, RunError};
+use gateway::app::{App, BindError, RunError, load_tls};
+use gateway::auth::Authenticator;
 use gateway::clock::Clock;
 use gateway::commands::{self, CommandError};
 use gateway::config::{Config, ConfigError, EX_CONFIG, Sources, Values};
 use gateway::log::OpenError;
+use gateway::metrics::Metrics;
 use gateway::telemetry;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use arguments::{Arguments, Command, Serve};
+use arguments::{Arguments, Command, KeyCommand, Serve};
+use signals::Signals;
 
 /// glibc's allocator keeps what a storm of connections took.
 #[global_allocator]
@@ -40,7 +45,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::Other(format!("cannot start: {error}"))),
     };
-    match runtime.block_on(run(arguments)) {
+    let ended = runtime.block_on(run(arguments));
+    // What was cut may hang in a call to the system: it ends with the process.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
     }
@@ -63,15 +71,32 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Serve(options)) => serve(options).await,
         Some(Command::Listen(options)) => {
             let mut remarks = std::io::stderr();
-            Ok(commands::listen::run(options.into(), &mut std::io::stdout(), &mut remarks).await?)
+            Ok(commands::listen::run(options.try_into()?, &mut std::io::stdout(), &mut remarks).await?)
         }
-        Some(Command::Send { url, from, user, text }) => {
-            print(&format!("{}\n", commands::send::run(&url, &user, &text.join(" "), from.as_deref()).await?))
+        Some(Command::Send { url, from, credential_file, user, text }) => {
+            let credential = credential_file.as_deref().map(commands::read_credential).transpose()?;
+            let (text, from) = (text.join(" "), from.as_deref());
+            let sent = commands::send::run(&url, &user, &text, from, credential.as_ref()).await?;
+            print(&format!("{sent}\n"))
+        }
+        Some(Command::Key { command: KeyCommand::New { name, scopes } }) => {
+            print(&commands::key::new(&name, &scopes)?)
+        }
+        Some(Command::Token(mut options)) => {
+            let (values, warnings) = settle(&Serve::of_file(options.config.take()))?;
+            warn_about(&warnings);
+            let config = Config::from_values(&values)?;
+            let (token, warning) = commands::token::run(&options.into(), &config.auth, &Clock::system())?;
+            warn_about(warning.as_slice());
+            print(&format!("{token}\n"))
         }
         Some(Command::Openapi) => print(&format!("{}\n", commands::openapi())),
         Some(Command::CheckConfig { print: whole, options }) => {
             let (values, warnings) = settle(&options)?;
-            telemetry::check(&Config::from_values(&values)?.telemetry)?;
+            let config = Config::from_values(&values)?;
+            telemetry::check(&config.telemetry)?;
+            load_tls(&config).map_err(BindError::from)?;
+            Authenticator::load(&config, Clock::system(), Arc::new(Metrics::new()))?;
             warn_about(&warnings);
             print(if whole { commands::check_config::describe(&values) } else { "ok\n".to_owned() }.as_str())
         }
@@ -99,28 +124,56 @@ fn settle(options: &Serve) -> Result<(Values, Vec<String>), ConfigError> {
 async fn serve(options: Serve) -> Result<(), Failure> {
     let (values, warnings) = settle(&options)?;
     let mut config = Config::from_values(&values)?;
-    config.log.new_epoch = options.new_epoch;
+    config.new_epoch = options.new_epoch;
     let tracing = telemetry::install(&config)?;
+    log_panics();
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    if config.http.open_on_any_address {
+    let sees_plain_text =
+        config.http.tls_certificate_file.is_none() && config.http.trusted_proxies.is_empty();
+    if !config.is_open() && sees_plain_text && !config.http.listen.ip().is_loopback() {
+        tracing::warn!(
+            "credentials come unencrypted: set http.tls_certificate_file, or http.trusted_proxies if a proxy does TLS"
+        );
+    }
+    if config.is_open() && config.http.open_on_any_address {
         tracing::warn!("open mode on any address: whoever reaches this gateway may send and listen");
     }
     prepare_limits();
     let app = App::bind_with(config, Clock::system(), tracing.clone()).await?;
     app.metrics().register_process();
     // Before the greeting: whoever has read it may send a signal.
-    let signals = Signals::listen().map_err(|error| Failure::Other(error.to_string()))?;
+    let signals =
+        Signals::listen().map_err(|error| Failure::Other(format!("cannot catch signals: {error}")))?;
     // A courtesy: a closed standard output must not keep a gateway from serving.
     let _ = print(&arguments::greeting(&app));
-    let ended = app.run_until(signals.received()).await;
+    let stop = async {
+        signals.stop.cancelled().await;
+        tracing::info!("stopping; a second signal ends at once");
+    };
+    let ended = app.run_until_cut(stop, signals.cut.cancelled()).await;
     // Last: the spans of the end are spans, too.
     tracing.shut_down().await;
-    ended.map_err(|error| match error {
-        RunError::Crashed => Failure::Told,
-        error => Failure::Other(error.to_string()),
-    })
+    match ended {
+        // Nobody wants a supervisor to restart what was told to stop; that some were cut stands in the log.
+        Ok(()) | Err(RunError::Unfinished) => Ok(()),
+        Err(RunError::Crashed) => Err(Failure::Told),
+    }
+}
+
+/// Makes every panic one log line in the configured format, whoever catches and counts it.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let reason = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no text");
+        let location = panic.location().map(ToString::to_string);
+        // Only if RUST_BACKTRACE asks for it.
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(location, backtrace, reason, "something panicked: this is a bug of the gateway");
+    }));
 }
 
 /// Raises the soft limit of open files to the hard one and warns once if what the system allows is small.
@@ -134,35 +187,6 @@ fn prepare_limits() {
             somaxconn,
             "small system limits: at most open_files - 256 sockets, and bursts of connects beyond somaxconn are delayed"
         );
-    }
-}
-
-/// SIGTERM and SIGINT, caught from [`Signals::listen`] on.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Resolves at the first signal; the second ends the process at once.
-    async fn received(mut self) {
-        self.next().await;
-        tracing::info!("stopping; a second signal ends at once");
-        tokio::spawn(async move {
-            self.next().await;
-            std::process::exit(1);
-        });
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 
@@ -189,8 +213,11 @@ impl From<ConfigError> for Failure {
 impl From<BindError> for Failure {
     fn from(error: BindError) -> Self {
         match error {
-            // Nothing but another build helps: the same code as for a configuration that cannot be used.
-            BindError::Open(OpenError::NewerFormat { .. }) => Self::Config(ConfigError(error.to_string())),
+            BindError::Config(error) => Self::Config(error),
+            // Starting again does not help: the same code as for a configuration that cannot be used.
+            BindError::Tls(_) | BindError::Open(OpenError::NewerFormat { .. }) => {
+                Self::Config(ConfigError(error.to_string()))
+            }
             error => Self::Other(error.to_string()),
         }
     }

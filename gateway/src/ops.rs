@@ -10,7 +10,7 @@ use poem::{
 };
 
 use crate::auth::{HostPolicy, host};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Readiness};
 use crate::metrics::{Metrics, open_metrics};
 
 /// What the handlers share.
@@ -81,13 +81,14 @@ fn live() -> &'static str {
 /// New senders and receivers are welcome: take it out of the balancer when this fails.
 #[handler]
 fn ready(ops: Data<&Ops>) -> (StatusCode, &'static str) {
-    if ops.lifecycle.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else if ops.lifecycle.is_stopping() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
-    }
+    let why_not = match ops.lifecycle.readiness() {
+        Readiness::Ready => return (StatusCode::OK, "ready\n"),
+        Readiness::Starting => "starting\n",
+        Readiness::Stalled => "the log does not move\n",
+        Readiness::Halted => "the log cannot be followed\n",
+        Readiness::Stopping => "stopping\n",
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why_not)
 }
 
 /// How much a media type is wanted: the greatest quality it is listed with by its own name (RFC 9110 §12.5.1), 0 if it is not.

@@ -3,22 +3,25 @@
 //! For clients that cannot or need not open a WebSocket: a page's `EventSource`, `curl`. The frames are the same; acks go
 //! over HTTP, because nothing comes back on such a stream.
 
+mod attendance;
 mod session;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use poem::Request;
-use poem::http::StatusCode;
+use poem::http::{StatusCode, Version};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::EventStream;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use crate::delivery::{After, Delivery};
 use crate::domain::UserId;
-use crate::edge::answer::FORBIDDEN;
+use crate::edge::access::ShowsCredential;
+use crate::edge::answer::{FORBIDDEN, UNAUTHORIZED};
 use crate::edge::parameters::{PositionParam, Tag};
 use crate::edge::{
     AckMode, AckParam, Admission, AfterParam, Answer, Problem, ReconnectAdvice, Refusals, UserParam,
@@ -40,7 +43,9 @@ pub struct Streams {
     pub hang_ups: Arc<HangUps>,
     /// How often each gets a heartbeat, on average.
     pub heartbeat: Duration,
-    /// When clients are told to come back after a restart.
+    /// For how long a client that says how much it takes of a stream may take nothing.
+    pub write_timeout: Duration,
+    /// When clients are told to come back.
     pub advice: Arc<ReconnectAdvice>,
     /// Random for each process: spreads heartbeats and makes session names unlike those of other processes.
     pub seed: u64,
@@ -72,7 +77,9 @@ struct Opening;
 impl Refusals for Opening {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (400, "A bad user id, position or `ack`; `field` names it."),
+        (401, UNAUTHORIZED),
         (403, FORBIDDEN),
+        (429, "Too many sessions begin at this address; come back after `Retry-After` seconds."),
         (503, "The gateway is stopping or behind; come back after `Retry-After` seconds."),
     ];
 }
@@ -93,12 +100,16 @@ impl StreamApi {
     /// still there. Before a `drain` comes `retry`, with when to come back. It does not come back after an answer other than
     /// 200, such as 503: then the page has to make a new one.
     ///
+    /// Where keys are configured a client shows a token or an API key in `Authorization`, which a page can do with `fetch` and not
+    /// with an `EventSource`. The stream ends when the token is over: there is no `refreshed` here, a client opens another one.
+    ///
     /// Nothing comes back on the stream, so acks go to `POST /v1/users/{user}/acks`. Such an ack covers everything in the
     /// mailbox up to its position, what this session was not given included. Without acks a session that names no position
     /// begins with the same notifications again.
     #[oai(path = "/sse/:user", method = "get", operation_id = "receiveEvents", tag = "Tag::Receiving")]
     async fn receive(
         &self,
+        _credential: ShowsCredential,
         request: &Request,
         /// Whose mailbox; percent-encoded.
         user: Path<UserParam>,
@@ -133,9 +144,8 @@ impl StreamApi {
         acks: Option<AckMode>,
     ) -> Result<Session, (OpenResult, Box<Problem>)> {
         let streams = &self.0;
-        if let Some(refusal) = streams.admission.refusal(request) {
-            return Err((refusal.result, Box::new(refusal.problem)));
-        }
+        let admitted = streams.admission.admit(request, &user).await;
+        let admitted = admitted.map_err(|refusal| (refusal.result, refusal.problem))?;
         if acks == Some(AckMode::Auto) {
             let detail = "a stream has no pong that could ack: ack by POST /v1/users/{user}/acks";
             return Err((OpenResult::BadRequest, Box::new(Problem::invalid("ack", detail))));
@@ -147,18 +157,25 @@ impl StreamApi {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
             (OpenResult::Overloaded, Box::new(problem))
         })?;
+        // It is counted as a session now.
+        drop(admitted.place);
         // Stopping closes every session it finds; this one may have come a moment too late to be found.
         if streams.admission.lifecycle.is_stopping() {
             subscription.handle().close(CloseCode::Drain);
         }
-        Ok(Session::new(Arc::clone(streams), subscription, user, hang_up))
+        let has_windows = request.version() == Version::HTTP_2;
+        let streams = Arc::clone(streams);
+        Ok(Session::begin(streams, subscription, (user, admitted.authority), hang_up, has_windows))
     }
 }
 
 /// The session as an answer that does not end before it does. Whoever goes away drops the answer, and with it the session.
+///
+/// It runs in the task of its connection, which may carry others: a panic ends this stream only.
 fn streaming(session: Session) -> StreamResponse {
     let events = stream::unfold(Box::new(session), async |mut session| {
-        let event = session.next().await?;
+        let event = AssertUnwindSafe(session.next()).catch_unwind().await;
+        let event = event.unwrap_or_else(|_| session.fail())?;
         Some((event, session))
     });
     let events = EventStream::new(events.boxed()).to_event(StreamEvent::into_event);

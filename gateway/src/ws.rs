@@ -3,6 +3,7 @@
 //! The handshake is judged here (RFC 6455 §4.2); what runs behind it is in `connection`. A browser cannot read a refused
 //! upgrade, so a client that offers the subprotocol `notify.v1` is upgraded and then closed with the code that says why.
 
+mod allowance;
 mod blocking;
 mod connection;
 mod goodbye;
@@ -20,17 +21,22 @@ use poem_openapi::{ApiResponse, OpenApi};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::auth::Authority;
+use crate::config::Rate;
 use crate::delivery::{After, Delivery, SubscribeError};
 use crate::domain::UserId;
-use crate::edge::answer::RETRY_AFTER_SECONDS;
+use crate::edge::access::ShowsCredential;
 use crate::edge::parameters::Tag;
+use crate::edge::problem::BEARER;
 use crate::edge::{
-    AckMode, AckParam, Admission, AfterParam, NotAdmitted, Problem, ReconnectAdvice, UserParam,
+    AckMode, AckParam, Admission, AfterParam, NotAdmitted, Place, Problem, ReconnectAdvice, UserParam,
 };
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, OpenResult, Transport};
 use crate::protocol::{CloseCode, SUBPROTOCOL};
 use connection::{Connection, End};
+
+pub use connection::websocket_config;
 
 /// What every socket shares.
 pub struct Sockets {
@@ -48,17 +54,12 @@ pub struct Sockets {
     pub write_timeout: Duration,
     /// The largest frame a client may send, in bytes.
     pub max_inbound_frame: usize,
+    /// How many frames a client may send; `None`: any number.
+    pub inbound_frames: Option<Rate>,
     /// Random for each process: spreads heartbeats and makes session names unlike those of other processes.
     pub seed: u64,
-    /// When clients are told to come back after a restart.
+    /// When clients are told to come back.
     pub advice: Arc<ReconnectAdvice>,
-}
-
-impl Sockets {
-    /// When the next client shall come back.
-    fn reconnect_in_ms(&self) -> u64 {
-        self.advice.next_ms()
-    }
 }
 
 /// The operation that opens a socket.
@@ -86,7 +87,15 @@ pub enum UpgradeResponse {
     /// Not a WebSocket handshake of version 13, a bad user id, or a bad `after`.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Problem>),
-    /// The page's origin is not allowed to open sockets here.
+    /// The credential is missing, wrong, over, or stood in the address.
+    #[oai(status = 401, content_type = "application/problem+json")]
+    Unauthorized(
+        Json<Problem>,
+        /// `Bearer`
+        #[oai(header = "WWW-Authenticate")]
+        String,
+    ),
+    /// The page's origin is not allowed to open sockets here, or the token is another user's.
     #[oai(status = 403, content_type = "application/problem+json")]
     Forbidden(Json<Problem>),
     /// An ordinary request: use a WebSocket client, or `gateway listen USER`.
@@ -100,7 +109,15 @@ pub enum UpgradeResponse {
         #[oai(header = "Sec-WebSocket-Version")]
         String,
     ),
-    /// The gateway is stopping or behind; come back after `Retry-After` seconds.
+    /// Too many sessions begin at this address; come back after `Retry-After` seconds.
+    #[oai(status = 429, content_type = "application/problem+json")]
+    TooMany(
+        Json<Problem>,
+        /// Seconds.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
+    /// The gateway is stopping, behind, full or out of memory; come back after `Retry-After` seconds.
     #[oai(status = 503, content_type = "application/problem+json")]
     Unavailable(
         Json<Problem>,
@@ -137,10 +154,16 @@ impl SocketApi {
     /// there. With `ack=auto` the gateway sends a ping behind what it wrote, and the pong that every WebSocket library
     /// answers by itself is the ack. The frames are described in full in `/asyncapi.yaml`.
     ///
+    /// Where keys are configured a client shows a token or an API key: in `Authorization`, or, since a page cannot set headers
+    /// here, as a second subprotocol, `bearer.` and the credential. Never in the address. A client that offers `notify.v1` is
+    /// always upgraded, and then closed with the code that says why: a page cannot read a refused upgrade. A token that will be
+    /// over soon is replaced by `{"type":"refresh","token":"…"}`, which is answered with `refreshed`.
+    ///
     /// Close codes: 4000–4099 do not come back, 4100–4199 come back later, 4200–4299 come back at once.
     #[oai(path = "/ws/:user", method = "get", operation_id = "receive", tag = "Tag::Receiving")]
     async fn receive(
         &self,
+        _credential: ShowsCredential,
         request: &Request,
         /// Whose mailbox; percent-encoded.
         user: Path<UserParam>,
@@ -155,7 +178,7 @@ impl SocketApi {
             after: after.0.map_or(After::Acked, |after| after.0),
             acks: ack.0.map_or(AckMode::Auto, |ack| ack.0),
         };
-        let (result, response) = self.upgrade(request, wish);
+        let (result, response) = self.upgrade(request, wish).await;
         self.0.metrics.count_open(Transport::WebSocket, result);
         response
     }
@@ -168,14 +191,21 @@ struct Wish {
     acks: AckMode,
 }
 
+/// A session that may begin.
+struct Opening {
+    wish: Wish,
+    authority: Authority,
+    place: Place,
+}
+
 impl SocketApi {
-    fn upgrade(&self, request: &Request, wish: Wish) -> (OpenResult, UpgradeResponse) {
+    async fn upgrade(&self, request: &Request, wish: Wish) -> (OpenResult, UpgradeResponse) {
         let handshake = match Handshake::read(request) {
             Ok(handshake) => handshake,
             Err(response) => return (OpenResult::BadRequest, *response),
         };
-        let refusal = self.0.admission.refusal(request);
-        if let Some(refusal) = &refusal
+        let admitted = self.0.admission.admit(request, &wish.user).await;
+        if let Err(refusal) = &admitted
             && !handshake.offers_subprotocol
         {
             return (refusal.result, refused(refusal));
@@ -187,21 +217,32 @@ impl SocketApi {
             );
         };
         let sockets = Arc::clone(&self.0);
-        let result = refusal.as_ref().map_or(OpenResult::Accepted, |refusal| refusal.result);
-        match refusal {
-            None => self.0.lifecycle.spawn(serve(sockets, upgrade, wish)),
-            Some(refusal) => self.0.lifecycle.spawn(refuse(sockets, upgrade, refusal.code)),
-        }
+        let result = match admitted {
+            Ok(admitted) => {
+                self.0.lifecycle.spawn(serve(
+                    sockets,
+                    upgrade,
+                    Box::new(Opening { wish, authority: admitted.authority, place: admitted.place }),
+                ));
+                OpenResult::Accepted
+            }
+            Err(refusal) => {
+                self.0.lifecycle.spawn(refuse(sockets, upgrade, refusal.code));
+                refusal.result
+            }
+        };
         (result, handshake.accept())
     }
 }
 
 fn refused(refusal: &NotAdmitted) -> UpgradeResponse {
-    let problem = Json(refusal.problem.clone());
-    if refusal.problem.status() == StatusCode::FORBIDDEN {
-        UpgradeResponse::Forbidden(problem)
-    } else {
-        UpgradeResponse::Unavailable(problem, RETRY_AFTER_SECONDS)
+    let problem = (*refusal.problem).clone();
+    let seconds = problem.retry_after_seconds();
+    match problem.status() {
+        StatusCode::UNAUTHORIZED => UpgradeResponse::Unauthorized(Json(problem), BEARER.to_owned()),
+        StatusCode::FORBIDDEN => UpgradeResponse::Forbidden(Json(problem)),
+        StatusCode::TOO_MANY_REQUESTS => UpgradeResponse::TooMany(Json(problem), seconds),
+        _ => UpgradeResponse::Unavailable(Json(problem), seconds),
     }
 }
 
@@ -271,10 +312,10 @@ fn upgrade_required(detail: &str) -> UpgradeResponse {
 }
 
 /// Waits for the socket, then serves it in a task of its own: what the upgrade needed is freed.
-async fn serve(sockets: Arc<Sockets>, upgrade: OnUpgrade, wish: Wish) {
+async fn serve(sockets: Arc<Sockets>, upgrade: OnUpgrade, opening: Box<Opening>) {
     let Ok(stream) = upgrade.await else { return };
     let lifecycle = sockets.lifecycle.clone();
-    lifecycle.spawn(session(sockets, stream, wish));
+    lifecycle.spawn(session(sockets, stream, opening));
 }
 
 /// A session from attach to goodbye. What its future holds, every idle socket pays for: rare parts are boxed.
@@ -282,12 +323,17 @@ async fn serve(sockets: Arc<Sockets>, upgrade: OnUpgrade, wish: Wish) {
     clippy::manual_async_fn,
     reason = "the arguments of an `async fn` would be held twice, by every idle socket"
 )]
-fn session(sockets: Arc<Sockets>, stream: Upgraded, wish: Wish) -> impl Future<Output = ()> + Send {
+fn session(
+    sockets: Arc<Sockets>,
+    stream: Upgraded,
+    opening: Box<Opening>,
+) -> impl Future<Output = ()> + Send {
     async move {
         let started = Instant::now();
-        let end = match Box::pin(begin(&sockets, stream, &wish)).await {
+        let end = match Box::pin(begin(&sockets, stream, *opening)).await {
             Ok(mut connection) => {
-                let end = connection.serve(wish.user.as_str()).await;
+                let end = connection.serve().await;
+                tracing::debug!(user = connection.user(), ?end, "a session ends");
                 Box::pin(connection.finish(end)).await;
                 end
             }
@@ -296,26 +342,31 @@ fn session(sockets: Arc<Sockets>, stream: Upgraded, wish: Wish) -> impl Future<O
         let (code, initiator) = end.labels();
         sockets.metrics.count_close(code, initiator);
         sockets.metrics.session_duration.observe(started.elapsed().as_secs_f64());
-        tracing::debug!(user = wish.user.as_str(), ?end, "a session ended");
     }
 }
 
 /// Attaches to the mailbox; a socket for which that fails is told so and ends.
-async fn begin<'a>(sockets: &'a Sockets, stream: Upgraded, wish: &Wish) -> Result<Box<Connection<'a>>, End> {
+async fn begin<'a>(
+    sockets: &'a Sockets,
+    stream: Upgraded,
+    Opening { wish, authority, place }: Opening,
+) -> Result<Box<Connection<'a>>, End> {
     match sockets.delivery.subscribe(&wish.user, wish.after, Transport::WebSocket).await {
         Ok(subscription) => {
+            // It is counted as a session now.
+            drop(place);
             // Stopping closes every session it finds; this one may have come a moment too late to be found.
             if sockets.lifecycle.is_stopping() {
                 subscription.handle().close(CloseCode::Drain);
             }
-            Ok(Box::new(Connection::new(stream, subscription, wish.acks, sockets)))
+            Ok(Box::new(Connection::new(stream, subscription, (wish.acks, authority), sockets)))
         }
         Err(error) => {
             let code = match error {
                 SubscribeError::Behind | SubscribeError::Log(_) => CloseCode::Overloaded,
             };
-            tracing::warn!(%error, "a session could not begin");
-            goodbye::refuse(stream, code, Some(sockets.reconnect_in_ms())).await;
+            tracing::warn!(user = wish.user.as_str(), %error, "a session could not begin");
+            goodbye::refuse(stream, code, sockets.advice.before(code)).await;
             Err(End::Server(code))
         }
     }
@@ -323,8 +374,7 @@ async fn begin<'a>(sockets: &'a Sockets, stream: Upgraded, wish: &Wish) -> Resul
 
 async fn refuse(sockets: Arc<Sockets>, upgrade: OnUpgrade, code: CloseCode) {
     let Ok(stream) = upgrade.await else { return };
-    let reconnect_in_ms = (code == CloseCode::Drain).then(|| sockets.reconnect_in_ms());
-    goodbye::refuse(stream, code, reconnect_in_ms).await;
+    goodbye::refuse(stream, code, sockets.advice.before(code)).await;
 }
 
 #[cfg(test)]
@@ -333,10 +383,10 @@ mod tests {
 
     #[test]
     fn the_future_of_a_session_stays_small() {
-        fn size<F: Future>(_: impl Fn(Arc<Sockets>, Upgraded, Wish) -> F) -> usize {
+        fn size<F: Future>(_: impl Fn(Arc<Sockets>, Upgraded, Box<Opening>) -> F) -> usize {
             size_of::<F>()
         }
         let bytes = size(session) + size_of::<Connection<'static>>();
-        assert!(bytes <= 1_024, "every idle socket pays for {bytes} bytes");
+        assert!(bytes <= 1_088, "every idle socket pays for {bytes} bytes");
     }
 }

@@ -27,6 +27,8 @@ const MAX_USERS: usize = 1_000_000;
 pub(crate) struct Acks {
     gathered: Mutex<HashMap<Arc<str>, Vec<Range>>>,
     more: Notify,
+    /// Held while acks are on their way: whoever flushes before a stop has to wait for those, too.
+    appending: tokio::sync::Mutex<()>,
 }
 
 /// What one ack covers: `(after, until]`.
@@ -114,8 +116,9 @@ pub(super) async fn run(shared: Arc<Shared>, committer: Committer) -> Infallible
     }
 }
 
-/// Appends everything gathered so far.
+/// Appends everything gathered so far; once it returns, that is in the log, or gathered still.
 pub(super) async fn flush(shared: &Shared, committer: &Committer) {
+    let _alone = shared.acks.appending.lock().await;
     let gathered = std::mem::take(&mut *shared.acks.lock());
     let mut rest: Vec<(Arc<str>, Range)> = gathered
         .into_iter()

@@ -26,6 +26,8 @@ pub struct StateMachine {
     last_decided: u64,
     /// What was missing in the part that this machine never saw.
     floors: Floors,
+    /// When idempotency keys were last forgotten, in seconds of log time.
+    keys_tidied_s: u32,
     scratch: Scratch,
 }
 
@@ -124,6 +126,11 @@ impl StateMachine {
             outcomes.tidy(number, settings, log_time_s);
         }
         drop(outcomes);
+        // Keys go by whole seconds: looking once in each is enough.
+        if log_time_s > self.keys_tidied_s {
+            self.keys_tidied_s = log_time_s;
+            state.idempotency().tidy(log_time_s);
+        }
         if !effects.dependencies.is_empty() {
             let mut horizon = state.horizon();
             for (earlier, later) in effects.dependencies.drain(..) {

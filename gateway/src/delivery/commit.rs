@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use super::Shared;
 use super::publish::{Flight, PublishError, Waiters};
 use crate::domain::NotificationId;
-use crate::log::{AppendError, NewEntry};
+use crate::lifecycle::Lifecycle;
+use crate::log::{AppendError, BoxFuture, NewEntry};
 use crate::metrics::AppendFailure;
 
 /// Bytes of entries that may wait for the committer, in KiB; beyond it senders wait, at most [`QUEUE_TIMEOUT`].
@@ -97,10 +98,35 @@ impl Committer {
 /// What was handed over and is not appended yet.
 pub(super) struct Queue(mpsc::UnboundedReceiver<HandOver>);
 
+/// Watches whether the log moves.
+pub(super) struct Stalls {
+    /// How long one append may take.
+    pub(super) timeout: Duration,
+    /// Who is told when one takes longer.
+    pub(super) lifecycle: Lifecycle,
+}
+
+impl Stalls {
+    /// Waits for an append; while it takes too long, the gateway is not ready. Sockets stay, and the append goes on: nobody can
+    /// take back what a disk may still write.
+    async fn watch<T>(&self, mut append: BoxFuture<'_, T>) -> T {
+        let started = Instant::now();
+        if let Ok(result) = tokio::time::timeout(self.timeout, &mut append).await {
+            return result;
+        }
+        tracing::error!(stall_timeout = ?self.timeout, "the log does not move; not ready until it does");
+        self.lifecycle.set_stalled(true);
+        let result = append.await;
+        self.lifecycle.set_stalled(false);
+        tracing::info!(duration_seconds = started.elapsed().as_secs_f64(), "the log moves again");
+        result
+    }
+}
+
 /// Appends what waits, batch after batch. Input: the queue, fed by senders, acks and retention.
 ///
 /// One batch at a time: several on their way were measured, and the log gains nothing by it.
-pub(super) async fn commit(shared: Arc<Shared>, mut queue: Queue) {
+pub(super) async fn commit(shared: Arc<Shared>, mut queue: Queue, stalls: Stalls) {
     let mut waiting = Vec::new();
     while queue.0.recv_many(&mut waiting, MAX_HAND_OVERS).await > 0 {
         let started = Instant::now();
@@ -110,7 +136,7 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: Queue) {
             entries.extend(hand_over.payloads.drain(..).map(|payload| NewEntry { payload, housekeeping }));
         }
         shared.metrics.log_batch.observe(entries.len() as f64);
-        let results = shared.log.append(entries).await.into_iter();
+        let results = stalls.watch(shared.log.append(entries)).await.into_iter();
         shared.metrics.log_append.observe(started.elapsed().as_secs_f64());
         let mut results = results.inspect(|result| {
             if let Err(error) = result {

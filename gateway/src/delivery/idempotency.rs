@@ -8,6 +8,9 @@ use std::sync::{Mutex, MutexGuard};
 use crate::domain::{Fingerprint, IdempotencyKey, NotificationId};
 use crate::log::entry::Settings;
 
+/// Places for keys that are kept although nobody needs them.
+const SPARE_PLACES: usize = 1_024;
+
 /// The keys that are remembered.
 #[derive(Default)]
 pub struct Idempotency {
@@ -38,6 +41,24 @@ impl Idempotency {
         self.known.get(key).filter(|(_, until_s)| log_time_s < *until_s).map(|(first, _)| first)
     }
 
+    /// Keys that are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// When [`Idempotency::tidy`] has something to forget, in seconds of log time.
+    pub(super) fn next_due_s(&self) -> Option<u32> {
+        let (key, number) = self.order.front()?;
+        Some(self.since(key, *number).map_or(0, |(_, until_s)| *until_s))
+    }
+
     pub(super) fn remember(&mut self, key: Fingerprint, first: First, settings: &Settings, log_time_s: u32) {
         let until_s = log_time_s.saturating_add(settings.idempotency_window_seconds);
         self.order.push_back((key, first.number));
@@ -53,6 +74,12 @@ impl Idempotency {
             && self.since(key, *number).is_none_or(|(_, until_s)| *until_s <= log_time_s)
         {
             self.forget_oldest();
+        }
+        // A crowd leaves no empty places behind.
+        let len = self.known.len();
+        if self.known.capacity() > SPARE_PLACES.max(8 * len) {
+            self.known.shrink_to(2 * len);
+            self.order.shrink_to(2 * len);
         }
     }
 
@@ -128,5 +155,36 @@ impl Drop for Hold<'_> {
                 in_flight.remove(key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_crowd_of_keys_leaves_no_empty_places_behind() {
+        let settings = crate::log::entry::Settings {
+            idempotency_window_seconds: 10,
+            idempotency_max_keys: 1_000_000,
+            ..super::super::tests::options().settings
+        };
+        let id = NotificationId::from_uuid(Uuid::from_u128(1));
+        let mut idempotency = Idempotency::default();
+        for number in 0..50_000_u64 {
+            let mut key = [0; Fingerprint::BYTES];
+            key[..8].copy_from_slice(&number.to_le_bytes());
+            let first = First { body: Fingerprint(key), id, number, recipients: 1, online: 0 };
+            idempotency.remember(Fingerprint(key), first, &settings, 0);
+        }
+        assert_eq!(idempotency.next_due_s(), Some(10));
+        idempotency.tidy(9);
+        assert_eq!(idempotency.len(), 50_000);
+        idempotency.tidy(10);
+        assert!(idempotency.is_empty() && idempotency.next_due_s().is_none());
+        assert!(idempotency.known.capacity() <= SPARE_PLACES, "{}", idempotency.known.capacity());
+        assert!(idempotency.order.capacity() <= SPARE_PLACES, "{}", idempotency.order.capacity());
     }
 }

@@ -15,6 +15,9 @@ use crate::domain::{NotificationId, Outcome};
 use crate::log::entry::Settings;
 use crate::registry::Final;
 
+/// Places for records that are kept although nobody needs them.
+const SPARE_PLACES: usize = 1_024;
+
 /// The records, by number and by name.
 #[derive(Default)]
 pub struct Outcomes {
@@ -158,6 +161,32 @@ impl Outcomes {
             self.records.pop_front();
             self.first += 1;
         }
+        // A crowd leaves no empty places behind.
+        let len = self.records.len();
+        if self.records.capacity() > SPARE_PLACES.max(8 * len) {
+            self.records.shrink_to(2 * len);
+            let (first, records) = (self.first, &self.records);
+            self.by_id.shrink_to(2 * len, |number| hash_of(first, records, *number));
+        }
+    }
+
+    /// When the oldest may be forgotten, in seconds of log time; `None` as long as it waits for a recipient.
+    pub(super) fn next_due_s(&self) -> Option<u32> {
+        let oldest = self.records.front()?.as_ref();
+        let Some(record) = oldest else { return Some(0) };
+        (record.pending == 0).then(|| record.final_at_s.saturating_add(record.retention_s))
+    }
+
+    /// Notifications whose outcome is remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
     }
 
     /// What is known of a notification.

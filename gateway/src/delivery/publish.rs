@@ -208,7 +208,11 @@ impl Delivery {
     }
 }
 
-fn encode(
+/// Encodes a notification's entry, if its frame has at most `max_bytes`.
+///
+/// # Errors
+/// [`PublishError::NotificationTooLarge`] or [`PublishError::EntryTooLarge`].
+pub fn encode(
     notification: &Notification,
     trace: Option<PublishTrace>,
     max_bytes: usize,

@@ -46,8 +46,7 @@ impl Keeper {
     async fn look_after(&self) -> Result<(), AppendError> {
         let now_s = seconds(self.shared.clock.now_ms());
         let log = self.shared.log.state().await.map_err(|ReadError(why)| AppendError::Unavailable(why))?;
-        let due = self.shared.state.registry.next_due_s().is_some_and(|due_s| due_s <= now_s);
-        if due || self.time_would_make_room(log, now_s) {
+        if self.is_something_due(now_s) || self.time_would_make_room(log, now_s) {
             self.append_and_apply(entry::encode_tick()).await?;
         }
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -60,6 +59,17 @@ impl Keeper {
             Durability::Process => self.trim_what_nothing_refers_to(log).await,
             Durability::Disk => self.trim_what_a_restart_can_do_without(log).await,
         }
+    }
+
+    /// Whether something expires or may be forgotten if only the log's time were `now_s`. What strangers made the gateway
+    /// remember must not stay until somebody else sends something.
+    fn is_something_due(&self, now_s: u32) -> bool {
+        let state = &self.shared.state;
+        let is_due = |due_s: Option<u32>| due_s.is_some_and(|due_s| due_s <= now_s);
+        let is_behind = seconds(state.log_time_ms()) < now_s;
+        is_due(state.registry.next_due_s())
+            || (is_behind
+                && (is_due(state.outcomes().next_due_s()) || is_due(state.idempotency().next_due_s())))
     }
 
     async fn trim_what_nothing_refers_to(&self, log: LogState) -> Result<(), AppendError> {

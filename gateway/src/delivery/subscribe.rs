@@ -239,6 +239,12 @@ impl Subscription {
         &self.handle
     }
 
+    /// Whose session it is.
+    #[must_use]
+    pub fn user(&self) -> &Arc<str> {
+        self.key.user()
+    }
+
     /// The position the session started from.
     #[must_use]
     pub fn position(&self) -> Position {
@@ -261,6 +267,15 @@ impl Subscription {
     #[must_use]
     pub fn read_up_to(&self) -> Position {
         self.at(self.cursor.number)
+    }
+
+    /// Whether an ack of this session could still make something final: it has not acked all that it was given, and something
+    /// is pending.
+    #[must_use]
+    pub fn awaits_ack(&self) -> bool {
+        let shared = &self.shared;
+        self.acked.1 < self.cursor.number
+            && shared.state.registry.summary(self.key.user(), shared.applied.get()).pending > 0
     }
 
     /// Acks what this session was given up to `position`: everything behind where it started, or behind `after`, if that is
@@ -287,6 +302,12 @@ impl Subscription {
             }
             None => {}
         }
+    }
+
+    /// Whether an ack up to `position` covers something that this session was given and has not acked.
+    #[must_use]
+    pub fn is_news(&self, position: Position) -> bool {
+        position.epoch == self.shared.epoch && position.number.min(self.cursor.number) > self.acked.1
     }
 
     /// Hands what lies behind the cursor to `sink`, at most 64 notifications or 16 KiB at once.

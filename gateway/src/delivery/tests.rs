@@ -15,14 +15,14 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Notification, NotificationId, Priority, Target, TopicName};
+use crate::domain::{Fingerprint, IdempotencyKey, Notification, NotificationId, Priority, Target, TopicName};
 use crate::log::{
     AppendError, BoxFuture, Durability, LogEntry, LogState, MemoryLog, NewEntry, Tail, TailError,
 };
 
 const MAX_BYTES: usize = 64 * 1024;
 
-fn options() -> DeliveryOptions {
+pub(super) fn options() -> DeliveryOptions {
     DeliveryOptions {
         settings: Settings {
             mailbox_max_count: 1_000,
@@ -40,6 +40,7 @@ fn options() -> DeliveryOptions {
         frame_cache_bytes: 1 << 20,
         max_sessions_per_user: 16,
         retention_period: std::time::Duration::from_millis(2),
+        stall_timeout: std::time::Duration::from_secs(5),
         tracing: crate::telemetry::Tracing::off(),
     }
 }
@@ -213,4 +214,38 @@ async fn an_entry_of_a_later_version_is_never_skipped() {
     assert!(matches!(joined, Ok(Err(ChangeError::Unknown(_)))), "{joined:?}");
     assert!(!lifecycle.is_ready(), "a running gateway is not ready any more");
     assert!(!lifecycle.is_stopping(), "but its sockets stay");
+}
+
+#[tokio::test]
+async fn outcomes_and_keys_are_forgotten_in_time_though_nobody_sends_again() {
+    const SECOND_US: u64 = 1_000_000;
+    let start_us = 1_700_000_000 * SECOND_US;
+    let (clock, hand) = Clock::manual(start_us);
+    let log = Arc::new(MemoryLog::new(Epoch::from_bits(1), clock.clone(), 1 << 20));
+    let lifecycle = Lifecycle::new();
+    let mut options = options();
+    options.settings.idempotency_window_seconds = 7_200;
+    let delivery = Delivery::start(log, options, clock, Arc::new(Metrics::new()), &lifecycle).await.unwrap();
+    let key = IdempotencyKey {
+        key: Fingerprint([1; Fingerprint::BYTES]),
+        body: Fingerprint([2; Fingerprint::BYTES]),
+    };
+    let mut one = notification("bob", "a".to_owned());
+    (one.ttl_seconds, one.idempotency) = (60, Some(key));
+    delivery.publish(&one, MAX_BYTES).await.unwrap();
+    let state = &delivery.shared.state;
+    let remembered = || (state.outcomes().len(), state.idempotency().len());
+    assert_eq!(remembered(), (1, 1));
+    // It expires after a minute, its outcome is remembered for an hour, its key for two.
+    for (after_s, expected) in [(3_600, (1, 1)), (3_661, (0, 1)), (7_199, (0, 1)), (7_201, (0, 0))] {
+        hand.set(start_us + after_s * SECOND_US);
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+            // The log's time has come so far, or there is nothing to do that it would move for.
+            while remembered() != expected {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{:?} after {after_s} s", remembered());
+    }
+    assert!(lifecycle.end(std::time::Duration::from_secs(5)).await);
 }

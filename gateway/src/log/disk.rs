@@ -44,7 +44,8 @@ use super::{
 use crate::clock::Clock;
 use crate::domain::Epoch;
 
-pub use record::Damage;
+pub use journal::{JournalError, Torn, inspect as inspect_journals};
+pub use record::{Damage, decode as decode_record, encode as encode_record};
 pub use room::{FreeSpace, system_free_space};
 
 /// Free space that ordinary entries leave alone, unless the operator says otherwise.

@@ -1,14 +1,15 @@
 //! One stream: what the mailbox has becomes events, one after the other, as fast as the client takes them.
 //!
-//! There is no task and no queue of its own: the HTTP server asks for the next event when the last one has gone into its
-//! buffer, and asks no more while that is full. A reader that is slow therefore lags behind in its mailbox.
+//! There is no queue of its own: the HTTP server asks for the next event when the last one has gone into its buffer, and asks no
+//! more while that is full. A reader that is slow therefore lags behind in its mailbox. A session that nobody asks is ended by its
+//! attendant.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use poem::web::sse::Event;
 use poem_openapi::registry::{MetaSchemaRef, Registry};
@@ -17,10 +18,12 @@ use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
 use super::Streams;
+use super::attendance::{Attendance, Means};
+use crate::auth::Authority;
 use crate::delivery::{Frame, FrameSink, Pull, Subscription};
 use crate::domain::{Epoch, GapReason, Position, UserId};
 use crate::edge::frame::Frame as DescribedFrame;
-use crate::edge::{Pace, Progress};
+use crate::edge::{Pace, Progress, Standing};
 use crate::listener::HangUp;
 use crate::protocol::{CloseCode, Initiator, ServerFrame, write_broadcast_head, write_notification_head};
 use crate::telemetry::Attempt;
@@ -47,8 +50,11 @@ pub(super) struct Session {
     user: UserId,
     subscription: Subscription,
     hang_up: Option<HangUp>,
+    attendance: Arc<Attendance>,
     pace: Pace,
     timer: Pin<Box<Sleep>>,
+    next_beat: Instant,
+    standing: Standing,
     /// Events that the client has not been given yet: those of one pull.
     ready: VecDeque<StreamEvent>,
     state: State,
@@ -64,8 +70,8 @@ enum State {
     Open,
     /// The client went away.
     Abandoned,
-    /// The gateway stops: what the mailbox has goes out, then the advice when to come back.
-    Draining,
+    /// The client shall come back later: what the mailbox has goes out if the gateway stops, then the advice when.
+    Leaving(CloseCode),
     /// After the last event; with the code that a socket would have been closed with.
     Over(CloseCode),
 }
@@ -78,21 +84,38 @@ enum Input {
     Woken,
     /// The client is gone.
     HungUp,
+    /// What it stands on is gone.
+    Lapsed(CloseCode),
     /// It is time for a heartbeat.
     Timer,
 }
 
 impl Session {
-    pub(super) fn new(
+    /// A session, with its attendant on the way. A client that says how much it takes of each stream `has_windows`.
+    pub(super) fn begin(
         streams: Arc<Streams>,
         subscription: Subscription,
-        user: UserId,
+        (user, authority): (UserId, Authority),
         hang_up: Option<HangUp>,
+        has_windows: bool,
     ) -> Self {
         let now = Instant::now();
+        let attendance = Attendance::of(subscription.handle());
+        // What closes the session before anybody asks it is seen, too.
+        drop(attendance.listen(subscription.handle(), Waker::noop()));
+        let means = Means {
+            streams: Arc::clone(&streams),
+            handle: Arc::clone(subscription.handle()),
+            standing: Standing::new(authority.clone(), streams.delivery.clock().now_ms(), now),
+            break_off: hang_up.as_ref().map(HangUp::break_off),
+            has_windows,
+        };
+        streams.admission.lifecycle.spawn(Arc::clone(&attendance).attend(means));
         let name = subscription.handle().id().0 ^ streams.seed;
         let mut pace = Pace::new(streams.heartbeat, name);
-        let timer = Box::pin(tokio::time::sleep_until(now + pace.pause()));
+        let next_beat = now + pace.pause();
+        let standing = Standing::new(authority, streams.delivery.clock().now_ms(), now);
+        let timer = Box::pin(tokio::time::sleep_until(standing.earlier(next_beat)));
         let welcome = ServerFrame::Welcome {
             session: format!("{name:016x}"),
             user: user.as_str(),
@@ -106,8 +129,11 @@ impl Session {
             user,
             subscription,
             hang_up,
+            attendance,
             pace,
             timer,
+            next_beat,
+            standing,
             ready: VecDeque::from([welcome]),
             state: State::Open,
             more: false,
@@ -118,7 +144,15 @@ impl Session {
 
     /// The next event; `None` after the last one.
     pub(super) async fn next(&mut self) -> Option<StreamEvent> {
+        self.attendance.asked();
+        let event = self.find_next().await;
+        self.attendance.gave();
+        event
+    }
+
+    async fn find_next(&mut self) -> Option<StreamEvent> {
         loop {
+            self.forget_if_lapsed();
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
@@ -127,7 +161,7 @@ impl Session {
             self.progress.written(&self.streams.metrics, &self.streams.delivery);
             match self.state {
                 State::Over(_) | State::Abandoned => return None,
-                State::Draining if !self.more => self.say_when_to_come_back(),
+                State::Leaving(code) if !self.more => self.leave(code),
                 _ => self.wait().await,
             }
         }
@@ -136,29 +170,52 @@ impl Session {
     /// Waits for one input and deals with it.
     async fn wait(&mut self) {
         match poll_fn(|context| self.poll_input(context)).await {
-            Input::CloseRequested(CloseCode::Drain) => {
-                self.state = State::Draining;
-                self.pull().await;
+            Input::CloseRequested(code) => {
+                self.state = State::Leaving(code);
+                self.more = false;
+                if code == CloseCode::Drain {
+                    // What was accepted a moment ago still goes out.
+                    self.pull().await;
+                }
             }
-            Input::CloseRequested(code) => self.state = State::Over(code),
             Input::Woken => self.pull().await,
             Input::HungUp => self.state = State::Abandoned,
-            Input::Timer => {
-                self.ready.push_back(frame("heartbeat", None, ServerFrame::Heartbeat.to_json()));
-                self.timer.as_mut().reset(Instant::now() + self.pace.pause());
-            }
+            Input::Lapsed(code) => self.state = State::Over(code),
+            Input::Timer => self.beat(),
         }
     }
 
+    /// What was read while the session stood on something is not given when it does no more.
+    fn forget_if_lapsed(&mut self) {
+        let close = self.subscription.handle().close_requested();
+        if self.state == State::Open
+            && matches!(close, Some(CloseCode::TokenExpired | CloseCode::InvalidToken))
+        {
+            self.ready.clear();
+            self.progress = Progress::default();
+        }
+    }
+
+    /// Sends a heartbeat if it is time for one.
+    fn beat(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_beat {
+            self.ready.push_back(frame("heartbeat", None, ServerFrame::Heartbeat.to_json()));
+            self.next_beat = now + self.pace.pause();
+        }
+        self.timer.as_mut().reset(self.standing.earlier(self.next_beat));
+    }
+
     /// Waits for the first of:
-    /// * somebody closes the session (its handle: administrator, a seventeenth session, shutdown),
+    /// * somebody closes the session (its handle: administrator, a seventeenth session, shutdown, its attendant),
     /// * the client is gone (its connection, which read the end),
+    /// * the authority it stands on is over, looked at each time,
     /// * the rest of a pull that was cut short (at once),
     /// * a notification came (its handle, woken by apply),
-    /// * the timer (heartbeat).
+    /// * the timer (heartbeat, or a look at the authority).
     fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<Input> {
         let handle = self.subscription.handle();
-        handle.listen(context.waker());
+        let waker = self.attendance.listen(handle, context.waker());
         if let Some(code) = handle.close_requested()
             && self.state == State::Open
         {
@@ -169,7 +226,10 @@ impl Session {
         {
             return Poll::Ready(Input::HungUp);
         }
-        if self.more || handle.poll_woken(context).is_ready() {
+        if let Some(code) = self.standing.look(self.streams.delivery.clock().now_ms(), Instant::now()) {
+            return Poll::Ready(Input::Lapsed(code));
+        }
+        if self.more || handle.poll_woken(&Context::from_waker(&waker)).is_ready() {
             return Poll::Ready(Input::Woken);
         }
         self.timer.as_mut().poll(context).map(|()| Input::Timer)
@@ -193,7 +253,7 @@ impl Session {
                 Pull::Missing(numbers) => {
                     if let Err(error) = Box::pin(self.subscription.load(numbers)).await {
                         tracing::warn!(%error, "a session ends because its old frames cannot be read");
-                        self.state = State::Over(CloseCode::Overloaded);
+                        (self.more, self.state) = (false, State::Leaving(CloseCode::Overloaded));
                         return;
                     }
                 }
@@ -201,12 +261,22 @@ impl Session {
         }
     }
 
-    fn say_when_to_come_back(&mut self) {
-        let reconnect_in_ms = self.streams.advice.next_ms();
-        // First what an `EventSource` heeds by itself: it may be gone once its page has seen the other.
-        self.ready.push_back(StreamEvent::Retry(reconnect_in_ms));
-        self.ready.push_back(frame("drain", None, ServerFrame::Drain { reconnect_in_ms }.to_json()));
-        self.state = State::Over(CloseCode::Drain);
+    /// Says when to come back, if the client shall.
+    fn leave(&mut self, code: CloseCode) {
+        if let Some(reconnect_in_ms) = self.streams.advice.before(code) {
+            // First what an `EventSource` heeds by itself: it may be gone once its page has seen the other.
+            self.ready.push_back(StreamEvent::Retry(reconnect_in_ms));
+            self.ready.push_back(frame("drain", None, ServerFrame::Drain { reconnect_in_ms }.to_json()));
+        }
+        self.state = State::Over(code);
+    }
+
+    /// Ends after a panic, with nothing more to say.
+    pub(super) fn fail(&mut self) -> Option<StreamEvent> {
+        self.streams.admission.lifecycle.count_panic();
+        self.ready.clear();
+        self.state = State::Over(CloseCode::InternalError);
+        None
     }
 }
 
@@ -215,8 +285,13 @@ impl Drop for Session {
         let (code, initiator) = match self.state {
             State::Over(code) => (Some(code), Initiator::Server),
             // A client says no goodbye on such a stream: to go is all that it can do.
-            State::Open | State::Draining | State::Abandoned => (None, Initiator::Client),
+            // By its own attendant or that of another stream on the connection.
+            _ if self.hang_up.as_ref().is_some_and(HangUp::is_broken_off) => {
+                (self.subscription.handle().close_requested(), Initiator::Server)
+            }
+            State::Open | State::Leaving(_) | State::Abandoned => (None, Initiator::Client),
         };
+        self.attendance.end();
         let metrics = &self.streams.metrics;
         metrics.count_close(code, initiator);
         metrics.session_duration.observe(self.started.elapsed().as_secs_f64());

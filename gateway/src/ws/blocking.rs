@@ -15,15 +15,22 @@ pub(super) struct Blocking<'a, 'b> {
     pub(super) stream: &'a mut Upgraded,
     pub(super) outbox: &'a mut Outbox,
     pub(super) metrics: &'a Metrics,
+    /// Bytes that may still be read before a message has to be complete.
+    pub(super) room: &'a mut usize,
     pub(super) context: &'a mut Context<'b>,
 }
 
 impl Read for Blocking<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Fragments may be empty, and the library reads on until a message is whole: this is what ends one that never is.
+        if *self.room == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let mut buffer = ReadBuf::new(buffer);
         match Pin::new(&mut *self.stream).poll_read(self.context, &mut buffer) {
             Poll::Ready(result) => {
                 result?;
+                *self.room = self.room.saturating_sub(buffer.filled().len());
                 self.metrics.ws_bytes.of(Direction::In).inc_by(buffer.filled().len() as u64);
                 Ok(buffer.filled().len())
             }

@@ -4,31 +4,39 @@
 //! while nothing waits to be sent, and flushes once a pull. A reader that is slow therefore lags behind in its mailbox and
 //! costs nobody anything.
 
+mod leave;
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::future::BoxFuture;
 use poem::Upgraded;
-use tokio::io::AsyncWriteExt;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::Sockets;
+use super::allowance::Allowance;
 use super::blocking::Blocking;
-use super::goodbye::{CLOSE_TIMEOUT, answer_close, flush, linger};
 use super::outbox::Outbox;
 use super::session::{Ask, Beat, Inbound, Session};
+use crate::auth::Authority;
 use crate::delivery::{Frame, FrameSink, Pull, Subscription};
-use crate::domain::{Epoch, GapReason, Position, TraceContext};
-use crate::edge::{AckMode, Progress};
-use crate::metrics::{AckSource, Direction};
+use crate::domain::{Epoch, GapReason, Position, Secret, TraceContext};
+use crate::edge::{AckMode, Progress, Standing};
+use crate::metrics::{AckSource, Direction, Limit};
 use crate::protocol::{CloseCode, Initiator, ServerFrame, write_broadcast_head, write_notification_head};
 use crate::telemetry::Attempt;
 
 /// Bytes read from a client at once; tungstenite keeps such a buffer for each socket.
 pub(super) const READ_BUFFER_BYTES: usize = 1024;
+
+/// What one message may take on its way, as a multiple of its largest size: each byte alone in a fragment takes seven.
+const MAX_FRAMING: usize = 8;
 
 /// A socket and its session.
 pub(super) struct Connection<'a> {
@@ -41,6 +49,10 @@ pub(super) struct Connection<'a> {
     /// The pull was cut short by its limits: pull again once this is flushed.
     more: bool,
     progress: Progress,
+    allowance: Allowance,
+    /// Bytes that may still come before a message is complete.
+    room: usize,
+    standing: Standing,
     sockets: &'a Sockets,
 }
 
@@ -73,10 +85,11 @@ impl<'a> Connection<'a> {
     pub(super) fn new(
         stream: Upgraded,
         subscription: Subscription,
-        acks: AckMode,
+        (acks, authority): (AckMode, Authority),
         sockets: &'a Sockets,
     ) -> Self {
         let now = Instant::now();
+        let standing = Standing::new(authority, sockets.delivery.clock().now_ms(), now);
         let session = Session::new(
             sockets.heartbeat,
             sockets.write_timeout,
@@ -85,7 +98,7 @@ impl<'a> Connection<'a> {
             now,
             subscription.handle().id().0 ^ sockets.seed,
         );
-        let timer = Box::pin(tokio::time::sleep_until(session.deadline()));
+        let timer = Box::pin(tokio::time::sleep_until(standing.earlier(session.deadline())));
         Self {
             stream,
             websocket: WebSocketContext::new(Role::Server, Some(websocket_config(sockets.max_inbound_frame))),
@@ -95,13 +108,16 @@ impl<'a> Connection<'a> {
             timer,
             more: false,
             progress: Progress::default(),
+            allowance: Allowance::default(),
+            room: room_for_a_message(sockets),
+            standing,
             sockets,
         }
     }
 
     /// Serves the socket until either side ends it; [`Connection::finish`] then says goodbye.
-    pub(super) async fn serve(&mut self, user: &str) -> End {
-        self.welcome(user);
+    pub(super) async fn serve(&mut self) -> End {
+        self.welcome();
         // In the same flush: a break must not separate the welcome from a gap that only the attach knows of.
         if let Err(end) = self.pull().await {
             return end;
@@ -110,14 +126,21 @@ impl<'a> Connection<'a> {
             if let Some(end) = self.step().await {
                 return end;
             }
+            // A client that floods must not keep this thread: a single read may hold a hundred frames.
+            consume_budget().await;
         }
     }
 
-    fn welcome(&mut self, user: &str) {
+    /// Whose session it is.
+    pub(super) fn user(&self) -> &str {
+        self.subscription.user()
+    }
+
+    fn welcome(&mut self) {
         let heartbeat_ms = u64::try_from(self.sockets.heartbeat.as_millis()).unwrap_or(u64::MAX);
         let welcome = ServerFrame::Welcome {
             session: format!("{:016x}", self.subscription.handle().id().0 ^ self.sockets.seed),
-            user,
+            user: self.subscription.user(),
             position: self.subscription.position(),
             head: self.subscription.head(),
             heartbeat_ms,
@@ -135,23 +158,18 @@ impl<'a> Connection<'a> {
             Event::Woken => self.pull().await.err(),
             Event::Inbound(Inbound::Alive) => self.heard(),
             Event::Inbound(Inbound::Acked { position, after, trace }) => {
-                self.sockets.metrics.acks.of(AckSource::Frame).inc();
-                self.subscription.ack(position, after);
-                if position.epoch == self.subscription.epoch() {
-                    self.count_acked(position.number, trace);
-                }
+                self.acked_by_frame(position, after, trace);
                 self.heard()
             }
             Event::Inbound(Inbound::Answered(number)) => {
-                self.sockets.metrics.acks.of(AckSource::Pong).inc();
                 if let Some(round_trip) = self.session.round_trip(Instant::now()) {
                     self.sockets.metrics.ping_round_trip.observe(round_trip.as_secs_f64());
                 }
-                self.subscription.ack(Position::new(self.subscription.epoch(), number), None);
-                self.count_acked(number, None);
+                self.acked_by_pong(number);
                 self.ask_for_ack();
                 self.heard()
             }
+            Event::Inbound(Inbound::Refresh(token)) => self.refresh(token).await,
             Event::Inbound(Inbound::Goodbye(code)) => Some(End::Client(code)),
             Event::Inbound(Inbound::Refused(code)) | Event::CloseRequested(code) => Some(End::Server(code)),
             Event::Inbound(Inbound::Broken) => Some(End::Network),
@@ -164,6 +182,58 @@ impl<'a> Connection<'a> {
         None
     }
 
+    /// Stands on the client's new token from now on, if that is right and the same user's.
+    ///
+    /// Boxed: it is rare, and every idle socket would pay for it.
+    fn refresh(&mut self, token: Secret) -> BoxFuture<'_, Option<End>> {
+        Box::pin(async move { self.stand_on(&token).await })
+    }
+
+    async fn stand_on(&mut self, token: &Secret) -> Option<End> {
+        let admission = &self.sockets.admission;
+        if admission.authenticator.is_open() {
+            return self.heard();
+        }
+        let (handle, user) = (Arc::clone(self.subscription.handle()), Arc::clone(self.subscription.user()));
+        let closed = poll_fn(|context| {
+            handle.listen(context.waker());
+            if handle.close_requested().is_some() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let judged = tokio::select! {
+            judged = admission.refreshed(token, &user) => judged,
+            // Keys may have to be fetched: who closes the session meanwhile does not wait for that.
+            () = closed => return None,
+        };
+        match judged {
+            Ok(Some(token)) => {
+                let now_ms = self.sockets.delivery.clock().now_ms();
+                let authority = Authority::Token { until_ms: token.holds_until_ms() };
+                self.standing = Standing::new(authority, now_ms, Instant::now());
+                self.set_timer();
+                let refreshed = ServerFrame::refreshed(token.expires_at_ms);
+                self.outbox.text(|out| out.extend(refreshed.to_json()));
+                self.heard()
+            }
+            // Nobody can tell now: the session stands on what it stood on.
+            Ok(None) => self.heard(),
+            Err(code) => Some(End::Server(code)),
+        }
+    }
+
+    fn acked_by_frame(&mut self, position: Position, after: Option<Position>, trace: Option<TraceContext>) {
+        self.sockets.metrics.acks.of(AckSource::Frame).inc();
+        self.subscription.ack(position, after);
+        if position.epoch == self.subscription.epoch() {
+            self.count_acked(position.number, trace);
+        }
+    }
+
+    fn acked_by_pong(&mut self, number: u64) {
+        self.sockets.metrics.acks.of(AckSource::Pong).inc();
+        self.subscription.ack(Position::new(self.subscription.epoch(), number), None);
+        self.count_acked(number, None);
+    }
+
     /// Puts a ping behind what was just written, if it is time to ask whether the client has it.
     fn ask_for_ack(&mut self) {
         match self.session.ask(self.subscription.read_up_to().number, Instant::now()) {
@@ -174,8 +244,12 @@ impl<'a> Connection<'a> {
     }
 
     fn beat(&mut self) -> Option<End> {
+        let (now, now_ms) = (Instant::now(), self.sockets.delivery.clock().now_ms());
+        if let Some(code) = self.standing.look(now_ms, now) {
+            return Some(End::Server(code));
+        }
         self.ask_for_ack();
-        match self.session.beat(Instant::now()) {
+        match self.session.beat(now) {
             Beat::Wait => {}
             Beat::Send => {
                 self.outbox.text(|out| out.extend(ServerFrame::Heartbeat.to_json()));
@@ -197,6 +271,21 @@ impl<'a> Connection<'a> {
     /// * a notification came (its handle, woken by apply; only while the outbox is empty),
     /// * the timer (heartbeat, or a write that makes no progress).
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(event) = self.poll_socket(context) {
+            return Poll::Ready(event);
+        }
+        self.subscription.handle().listen(context.waker());
+        if let Some(code) = self.subscription.handle().close_requested() {
+            return Poll::Ready(Event::CloseRequested(code));
+        }
+        if self.outbox.is_empty() && self.subscription.handle().poll_woken(context).is_ready() {
+            return Poll::Ready(Event::Woken);
+        }
+        self.timer.as_mut().poll(context).map(|()| Event::Timer)
+    }
+
+    /// The first two of them.
+    fn poll_socket(&mut self, context: &mut Context<'_>) -> Poll<Event> {
         if !self.outbox.is_empty()
             && let Poll::Ready(event) = self.poll_flush(context)
         {
@@ -213,14 +302,7 @@ impl<'a> Connection<'a> {
         {
             return Poll::Ready(event);
         }
-        self.subscription.handle().listen(context.waker());
-        if let Some(code) = self.subscription.handle().close_requested() {
-            return Poll::Ready(Event::CloseRequested(code));
-        }
-        if self.outbox.is_empty() && self.subscription.handle().poll_woken(context).is_ready() {
-            return Poll::Ready(Event::Woken);
-        }
-        self.timer.as_mut().poll(context).map(|()| Event::Timer)
+        Poll::Pending
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Event> {
@@ -249,12 +331,36 @@ impl<'a> Connection<'a> {
             stream: &mut self.stream,
             outbox: &mut self.outbox,
             metrics: &self.sockets.metrics,
+            room: &mut self.room,
             context,
         };
         match self.websocket.read(&mut stream) {
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            result => Poll::Ready(self.session.inbound(result)),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Poll::Ready(Inbound::Refused(CloseCode::TooLarge))
+            }
+            result => {
+                self.room = room_for_a_message(self.sockets);
+                let inbound = self.session.inbound(result);
+                Poll::Ready(if self.is_too_much(&inbound) {
+                    self.sockets.metrics.limited.of(Limit::InboundFrames).inc();
+                    Inbound::Refused(CloseCode::PolicyViolation)
+                } else {
+                    inbound
+                })
+            }
         }
+    }
+
+    /// Whether the client talks too much. What answers the gateway is free: an ack of what came since the last one, a pong.
+    fn is_too_much(&mut self, inbound: &Inbound) -> bool {
+        let Some(rate) = self.sockets.inbound_frames else { return false };
+        let is_charged = match inbound {
+            Inbound::Acked { position, .. } => !self.subscription.is_news(*position),
+            Inbound::Alive | Inbound::Refresh(_) => true,
+            Inbound::Answered(_) | Inbound::Goodbye(_) | Inbound::Refused(_) | Inbound::Broken => false,
+        };
+        is_charged && !self.allowance.take(rate, Instant::now())
     }
 
     /// Reads from the mailbox into the outbox; frames that are not in memory are loaded from the log first.
@@ -296,55 +402,10 @@ impl<'a> Connection<'a> {
     }
 
     fn set_timer(&mut self) {
-        let deadline = self.session.deadline();
+        let deadline = self.standing.earlier(self.session.deadline());
         if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
         }
-    }
-
-    /// Sends what waits in the mailbox.
-    async fn send_rest(&mut self) -> Result<(), End> {
-        loop {
-            self.pull().await?;
-            flush(&mut self.stream, &mut self.outbox).await.map_err(|_| End::Network)?;
-            self.count_written();
-            if !std::mem::take(&mut self.more) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Leaves the registry at once, then says goodbye as the end demands.
-    pub(super) async fn finish(mut self: Box<Self>, end: End) {
-        let deadline = Instant::now() + CLOSE_TIMEOUT;
-        if end == End::Server(CloseCode::Drain) {
-            // What was accepted a moment ago still goes out; for a client that does not read it waits in the mailbox.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT / 2, self.send_rest()).await;
-        }
-        let Self { mut stream, mut websocket, mut outbox, subscription, sockets, .. } = *self;
-        drop(subscription);
-        let goodbye = async {
-            match end {
-                End::Server(code) => {
-                    if code == CloseCode::Drain {
-                        let drain = ServerFrame::Drain { reconnect_in_ms: sockets.reconnect_in_ms() };
-                        outbox.text(|out| out.extend(drain.to_json()));
-                    }
-                    outbox.close(code.number(), code.reason());
-                    flush(&mut stream, &mut outbox).await?;
-                    stream.shutdown().await?;
-                    linger(&mut stream).await
-                }
-                End::Client(_) => {
-                    answer_close(&mut stream, &mut websocket, &mut outbox, &sockets.metrics).await;
-                    flush(&mut stream, &mut outbox).await?;
-                    stream.shutdown().await
-                }
-                End::Network => Ok(()),
-            }
-        };
-        // Whether the other side still listens does not change how the session ended.
-        let _ = tokio::time::timeout_at(deadline, goodbye).await;
     }
 }
 
@@ -359,7 +420,14 @@ impl End {
     }
 }
 
-fn websocket_config(max_inbound_frame: usize) -> WebSocketConfig {
+/// Bytes in which a message has to be complete, framing and what is read with it included.
+fn room_for_a_message(sockets: &Sockets) -> usize {
+    MAX_FRAMING * sockets.max_inbound_frame + READ_BUFFER_BYTES
+}
+
+/// How a socket is read: small buffers, and no message of a client larger than `max_inbound_frame`, in bytes.
+#[must_use]
+pub fn websocket_config(max_inbound_frame: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         // Only pongs and the answer to a close pass through tungstenite's own buffer.

@@ -50,7 +50,8 @@ pub(super) async fn answer_close(
 ) {
     poll_fn(|context| {
         // Ends with `ConnectionClosed` once the answer is handed over; there is nothing else to learn from it.
-        let _ = websocket.flush(&mut Blocking { stream, outbox, metrics, context });
+        let room = &mut 0;
+        let _ = websocket.flush(&mut Blocking { stream, outbox, metrics, room, context });
         Poll::Ready(())
     })
     .await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
-use crate::domain::{Position, TraceContext};
+use crate::domain::{Position, Secret, TraceContext};
 use crate::edge::{AckMode, Pace};
 use crate::protocol::{ClientFrame, CloseCode, InvalidClientFrame};
 
@@ -70,6 +70,8 @@ pub(super) enum Inbound {
     Acked { position: Position, after: Option<Position>, trace: Option<TraceContext> },
     /// The client has read everything up to this number.
     Answered(u64),
+    /// The client has a new token.
+    Refresh(Secret),
     /// The client said goodbye with this code.
     Goodbye(Option<u16>),
     /// The client broke a rule.
@@ -125,6 +127,15 @@ impl Session {
         acks.outstanding = true;
         acks.not_before = now + ACK_PERIOD;
         Ask::Now(acks.asked)
+    }
+
+    /// The question behind the last frame of a session that ends: `None` if one that covers everything is out already, or nothing
+    /// is left to ask. Nobody waits for an earlier answer any more.
+    pub(super) fn last_question(&mut self) -> Option<u64> {
+        let acks = self.auto_ack.as_mut().filter(|acks| acks.written > acks.asked)?;
+        acks.asked = acks.written;
+        acks.outstanding = true;
+        Some(acks.asked)
     }
 
     /// How long the answer that has just come took.
@@ -188,6 +199,7 @@ impl Session {
         match message {
             Message::Text(text) => match ClientFrame::parse(text.as_str()) {
                 Ok(ClientFrame::Ack { position, after, trace }) => Inbound::Acked { position, after, trace },
+                Ok(ClientFrame::Refresh { token }) => Inbound::Refresh(token),
                 Err(InvalidClientFrame::NotAFrame) => Inbound::Refused(CloseCode::InvalidData),
                 Err(InvalidClientFrame::UnknownType) => Inbound::Refused(CloseCode::UnsupportedData),
             },
@@ -318,6 +330,22 @@ mod tests {
             own.inbound(Ok(Message::Text(frame.into()))),
             Inbound::Acked { position, after: None, trace: None }
         );
+    }
+
+    #[test]
+    fn whoever_leaves_is_asked_once_more_unless_that_question_is_out() {
+        let (mut session, start) = session();
+        let pong = |number: u64| Ok(Message::Pong(number.to_be_bytes().to_vec().into()));
+        assert_eq!(session.last_question(), None, "nothing was written behind the start");
+        assert_eq!(session.ask(7, start), Ask::Now(7));
+        assert_eq!(session.last_question(), None, "that one covers everything");
+        assert_eq!(session.ask(8, start), Ask::Nothing);
+        assert_eq!(session.last_question(), Some(8), "although one is out, and at once");
+        assert_eq!(session.inbound(pong(8)), Inbound::Answered(8));
+        assert_eq!(session.last_question(), None);
+        let mut own = Session::new(PERIOD, WRITE_TIMEOUT, AckMode::Client, 0, start, 7);
+        assert_eq!(own.ask(7, start), Ask::Nothing);
+        assert_eq!(own.last_question(), None, "this client acks itself");
     }
 
     #[test]

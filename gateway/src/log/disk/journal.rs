@@ -29,17 +29,18 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// A last batch that was not written to its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Torn {
+pub struct Torn {
     path: PathBuf,
     /// How much of the file is whole.
     whole_bytes: u64,
     /// The last number in front of it, if any journal has one.
-    pub(super) after: Option<u64>,
+    pub after: Option<u64>,
 }
 
 /// Why the journals cannot be used.
 #[derive(Debug)]
-pub(super) enum JournalError {
+pub enum JournalError {
+    /// A file cannot be read.
     Io(PathBuf, io::Error),
     /// Whole batches stand behind a damaged one.
     Damaged(Damage),
@@ -54,8 +55,11 @@ enum Step {
     Broken,
 }
 
-/// Looks through all journals of the database in this directory.
-pub(super) fn inspect(database: &Path) -> Result<Option<Torn>, JournalError> {
+/// Looks through all journals of the database in this directory; a torn last batch, if there is one.
+///
+/// # Errors
+/// [`JournalError`]; nothing was changed.
+pub fn inspect(database: &Path) -> Result<Option<Torn>, JournalError> {
     let mut last = None;
     let mut torn: Option<Torn> = None;
     for path in journals(database).map_err(|error| JournalError::Io(database.to_owned(), error))? {
@@ -80,7 +84,10 @@ pub(super) fn inspect(database: &Path) -> Result<Option<Torn>, JournalError> {
 
 impl Torn {
     /// Cuts the torn batch off.
-    pub(super) fn cut(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn cut(&self) -> io::Result<()> {
         let file = OpenOptions::new().write(true).open(&self.path)?;
         file.set_len(self.whole_bytes)?;
         file.sync_all()

@@ -46,7 +46,9 @@ pub(super) fn number(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
 }
 
-pub(super) fn encode(number: u64, timestamp_ms: u64, payload: &[u8]) -> Bytes {
+/// The value of an entry.
+#[must_use]
+pub fn encode(number: u64, timestamp_ms: u64, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(HEADER_BYTES + payload.len());
     out.put_u64_le(timestamp_ms);
     out.put_u32_le(checksum(number, timestamp_ms, payload));
@@ -55,7 +57,10 @@ pub(super) fn encode(number: u64, timestamp_ms: u64, payload: &[u8]) -> Bytes {
 }
 
 /// The entry in a value. It is copied out: whoever keeps it would otherwise keep the whole block of entries around it.
-pub(super) fn decode(number: u64, mut value: Bytes) -> Result<LogEntry, Damage> {
+///
+/// # Errors
+/// [`Damage`] unless the value was made for this very number.
+pub fn decode(number: u64, mut value: Bytes) -> Result<LogEntry, Damage> {
     if value.len() < HEADER_BYTES {
         return Err(Damage::new(number, "is shorter than its header"));
     }
