@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test torture lint fmt bench openapi
+.PHONY: help run test torture fuzz lint fmt bench openapi
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ test: ## Run every test of the crates, dashboards, alerts and compose (installs 
 
 torture: ## Kill the gateway 200 times under load and look for losses (TORTURE_ROUNDS, TORTURE_SEED)
 	TORTURE_ROUNDS=$${TORTURE_ROUNDS:-200} cargo test --release --locked -p gateway --test black_box torture -- --nocapture
+
+fuzz: ## Look for inputs that break a parser, each target for FUZZ_SECONDS (30; FUZZ_TARGETS: which)
+	@gateway/fuzz/run
 
 lint: ## Check the format and let clippy look, warnings denied
 	cargo fmt --all --check
