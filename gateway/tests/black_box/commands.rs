@@ -14,6 +14,7 @@ fn options(gateway: &Running, user: &str, count: u64) -> listen::Options {
         after: None,
         json: false,
         count: Some(count),
+        credential: None,
     }
 }
 
@@ -28,7 +29,7 @@ async fn hear(options: listen::Options) -> (Result<(), CommandError>, String, St
 async fn a_listener_prints_time_sender_and_text_of_each_notification() {
     let gateway = Running::start_with(|_| {}).await;
     for (text, from) in [("first", Some("alice")), ("second", None)] {
-        let said = send::run(&gateway.url(), "bob", text, from).await.unwrap();
+        let said = send::run(&gateway.url(), "bob", text, from, None).await.unwrap();
         assert!(
             said.starts_with("accepted ") && said.ends_with("(bob is not connected, it waits)"),
             "{said}"
@@ -50,7 +51,7 @@ async fn a_listener_prints_time_sender_and_text_of_each_notification() {
 async fn a_terminal_does_not_obey_what_a_sender_wrote() {
     let gateway = Running::start_with(|_| {}).await;
     let text = "\u{1b}[2J\u{7}red\r\nfake: line\u{9b}31m";
-    send::run(&gateway.url(), "bob", text, Some("a\u{1b}]0;title\u{7}")).await.unwrap();
+    send::run(&gateway.url(), "bob", text, Some("a\u{1b}]0;title\u{7}"), None).await.unwrap();
     let (_, out, _) = hear(options(&gateway, "bob", 1)).await;
     assert_eq!(out.lines().count(), 1, "{out:?}");
     assert!(!out.trim_end().chars().any(char::is_control), "{out:?}");
@@ -62,7 +63,7 @@ async fn a_terminal_does_not_obey_what_a_sender_wrote() {
 async fn users_with_unusual_names_can_be_reached_from_the_terminal() {
     let gateway = Running::start_with(|_| {}).await;
     for user in ["a/b", "ünïcode 🦀", "50%", "a?b#c", "..x", " ", "ws/../admin"] {
-        send::run(&gateway.url(), user, user, None).await.unwrap();
+        send::run(&gateway.url(), user, user, None, None).await.unwrap();
         let (result, out, _) = hear(options(&gateway, user, 1)).await;
         assert!(result.is_ok(), "{user}: {result:?}");
         assert!(out.trim_end_matches('\n').ends_with(user), "{user}: {out}");
@@ -73,7 +74,7 @@ async fn users_with_unusual_names_can_be_reached_from_the_terminal() {
 #[tokio::test]
 async fn json_output_is_each_frame_as_it_came() {
     let gateway = Running::start_with(|_| {}).await;
-    send::run(&gateway.url(), "bob", "hello", None).await.unwrap();
+    send::run(&gateway.url(), "bob", "hello", None, None).await.unwrap();
     let (_, out, _) = hear(listen::Options { json: true, ..options(&gateway, "bob", 1) }).await;
     let frames: Vec<serde_json::Value> =
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -86,11 +87,11 @@ async fn json_output_is_each_frame_as_it_came() {
 #[tokio::test]
 async fn a_listener_who_wants_only_news_gets_nothing_old() {
     let gateway = Running::start_with(|_| {}).await;
-    send::run(&gateway.url(), "bob", "old", None).await.unwrap();
+    send::run(&gateway.url(), "bob", "old", None, None).await.unwrap();
     let listening = hear(listen::Options { after: Some("now".to_owned()), ..options(&gateway, "bob", 1) });
     let sending = async {
         until_metric(gateway.addresses.ops, r#"gateway_sessions{transport="websocket"}"#, 1.0).await;
-        send::run(&gateway.url(), "bob", "new", None).await.unwrap()
+        send::run(&gateway.url(), "bob", "new", None, None).await.unwrap()
     };
     let ((result, out, _), said) = tokio::join!(listening, sending);
     assert!(result.is_ok());
@@ -106,7 +107,7 @@ async fn a_listener_comes_back_after_a_restart_and_tells_of_what_was_lost_with_m
         config.shutdown.reconnect_window = Duration::from_millis(300);
     })
     .await;
-    send::run(&first.url(), "bob", "before", None).await.unwrap();
+    send::run(&first.url(), "bob", "before", None, None).await.unwrap();
     let addresses = first.addresses;
     let mut listening = Box::pin(hear(options(&first, "bob", 2)));
     let restarting = async {
@@ -118,7 +119,7 @@ async fn a_listener_comes_back_after_a_restart_and_tells_of_what_was_lost_with_m
         config.ops.listen = addresses.ops;
         let second = Running::start(config).await;
         until_metric(addresses.ops, r#"gateway_sessions{transport="websocket"}"#, 1.0).await;
-        send::run(&second.url(), "bob", "after", None).await.unwrap();
+        send::run(&second.url(), "bob", "after", None, None).await.unwrap();
         second
     };
     let ((result, out, remarks), second) = tokio::join!(&mut listening, restarting);
@@ -149,7 +150,7 @@ async fn a_listener_who_was_disconnected_does_not_come_back() {
 async fn what_cannot_be_done_is_said_in_one_line_that_names_the_gateway() {
     let gateway = Running::start_with(|_| {}).await;
     let (url, wanted) = (gateway.url(), options(&gateway, "bob", 1));
-    let refused = send::run(&url, "", "x", None).await.unwrap_err().to_string();
+    let refused = send::run(&url, "", "x", None, None).await.unwrap_err().to_string();
     assert!(refused.starts_with("refused with 400"), "{refused}");
     let bad_position = listen::Options { after: Some("yesterday".to_owned()), ..wanted.clone() };
     let refused = hear(bad_position).await.0.unwrap_err().to_string();
@@ -157,7 +158,7 @@ async fn what_cannot_be_done_is_said_in_one_line_that_names_the_gateway() {
     assert!(refused.contains("`start`, `now`"), "{refused}");
     assert_eq!(gateway.stop().await, Ok(()));
 
-    let silent = send::run(&url, "bob", "x", None).await.unwrap_err().to_string();
+    let silent = send::run(&url, "bob", "x", None, None).await.unwrap_err().to_string();
     let deaf = hear(wanted).await.0.unwrap_err().to_string();
     for line in [silent, deaf] {
         assert!(line.contains(&url.replace("http://", "")), "{line}");

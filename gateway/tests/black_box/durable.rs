@@ -1,7 +1,6 @@
 //! The log on disk, from outside: what a restart keeps, what outlives retention, and how a bad disk is told.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use gateway::clock::Clock;
@@ -10,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::bad_machine::BadMachine;
 use crate::harness::{Gateway, Place, Receiver, SOME_TIME_US};
 use crate::process_harness::{EPHEMERAL, Folder, Process, Server, scrape, send, until_some};
 
@@ -156,7 +156,7 @@ async fn a_new_epoch_tells_every_client_that_its_position_means_nothing() {
     let restored = on_disk(folder.path());
     let gateway = Gateway::start_with(|config| {
         restored(config);
-        config.log.new_epoch = true;
+        config.new_epoch = true;
     })
     .await;
     let mut receiver = gateway.listen_after("bob", &position).await;
@@ -176,52 +176,10 @@ async fn a_new_epoch_tells_every_client_that_its_position_means_nothing() {
     gateway.stop().await;
 }
 
-/// A disk that fails on demand, in front of a gateway's log.
-struct BadDisk {
-    folder: Folder,
-    library: PathBuf,
-}
-
-impl BadDisk {
-    fn new() -> Self {
-        let folder = Folder::new();
-        let library = folder.path().join("shim.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/shim.c");
-        let compiled =
-            Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
-        assert!(compiled.unwrap().success(), "the library that makes calls fail compiles");
-        std::fs::create_dir(folder.path().join("data")).unwrap();
-        Self { folder, library }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data").canonicalize().unwrap()
-    }
-
-    async fn start(&self) -> Server {
-        let (data, control) = (self.data(), self.folder.path().join("control"));
-        let text = |path: &Path| path.display().to_string();
-        let variables = [
-            ("LD_PRELOAD", text(&self.library)),
-            ("FAULT_DIRECTORY", text(&data)),
-            ("FAULT_CONTROL", text(&control)),
-        ];
-        let variables: Vec<(&str, &str)> =
-            variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Server::start_on_disk(&data, &variables).await
-    }
-
-    fn fails(&self, faults: &str) {
-        let beside = self.folder.path().join("control.new");
-        std::fs::write(&beside, faults).unwrap();
-        std::fs::rename(beside, self.folder.path().join("control")).unwrap();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_runs_full_refuses_senders_keeps_sockets_and_recovers() {
-    let disk = BadDisk::new();
-    let server = disk.start().await;
+    let disk = BadMachine::new();
+    let server = disk.start(&[]).await;
     let (mut socket, _) =
         tokio_tungstenite::connect_async(format!("ws://{}/ws/bob", server.addresses.http)).await.unwrap();
     assert_eq!(send(server.addresses.http, &["bob"], "while there is room").await.0, 202);
@@ -254,8 +212,8 @@ async fn a_disk_that_runs_full_refuses_senders_keeps_sockets_and_recovers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fails_ends_the_process_with_one_line_and_no_false_word() {
     for fault in ["fsync EIO\n", "write EIO\n", "write ENOSPC\n"] {
-        let disk = BadDisk::new();
-        let server = disk.start().await;
+        let disk = BadMachine::new();
+        let server = disk.start(&[]).await;
         let http = server.addresses.http;
         let (status, kept) = send(http, &["bob"], "kept").await;
         assert_eq!(status, 202);
@@ -278,7 +236,7 @@ async fn a_disk_that_fails_ends_the_process_with_one_line_and_no_false_word() {
         assert!(process[0].contains("cannot go on"), "{fault}: {ended:?}");
 
         disk.fails("");
-        let server = disk.start().await;
+        let server = disk.start(&[]).await;
         let gateway = format!("http://{}", server.addresses.http);
         let user: Value =
             reqwest::get(format!("{gateway}/v1/users/bob")).await.unwrap().json().await.unwrap();

@@ -116,6 +116,11 @@ impl Gateway {
         self.http
     }
 
+    /// The operator's listener.
+    pub(crate) fn operators_address(&self) -> SocketAddr {
+        self.ops
+    }
+
     /// A sender for another task.
     pub(crate) fn sender(&self) -> Sender {
         self.sender.clone()

@@ -69,16 +69,19 @@ async fn what_the_protocol_does_not_know_is_closed_with_1003() {
     let gateway = Running::start_with(|_| {}).await;
     let longest = format!(r#"{{"type":"dance","pad":"{}"}}"#, "x".repeat(MAX_INBOUND - 25));
     assert_eq!(longest.len(), MAX_INBOUND);
+    let by_bytes: Vec<u8> = longest.as_bytes().chunks(1).flat_map(|byte| frame(CONTINUATION, byte)).collect();
+    let by_bytes = [frame(TEXT, b""), by_bytes, frame(FINAL | CONTINUATION, b"")].concat();
     let halves = [frame(TEXT, br#"{"type":"#), frame(FINAL | CONTINUATION, br#""dance"}"#)].concat();
     for (what, bytes) in [
         ("a binary message", frame(FINAL | BINARY, b"{}")),
         ("a frame of another version", frame(FINAL | TEXT, br#"{"type":"dance"}"#)),
         ("the same in two fragments", halves),
         ("the longest frame there may be", frame(FINAL | TEXT, longest.as_bytes())),
+        ("the same, each byte in a fragment", by_bytes),
     ] {
         expect_close(&gateway, what, &bytes, 1003).await;
     }
-    expect_counted(&gateway, "1003", "server", 4).await;
+    expect_counted(&gateway, "1003", "server", 5).await;
     assert_eq!(gateway.stop().await, Ok(()));
 }
 
@@ -109,14 +112,16 @@ async fn what_is_too_large_is_closed_with_1009_however_it_is_cut() {
     let announced = vec![FINAL | TEXT, FINAL | 127, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
     let part = vec![b' '; MAX_INBOUND / 2];
     let parts = [frame(TEXT, &part), frame(CONTINUATION, &part), frame(FINAL | CONTINUATION, b" ")].concat();
+    let empty = [frame(TEXT, b""), frame(CONTINUATION, b"").repeat(10_000)].concat();
     for (what, bytes) in [
         ("one byte too many", whole),
         ("a frame that announces 4 GiB", announced),
         ("fragments that are too large together", parts),
+        ("empty fragments without end", empty),
     ] {
         expect_close(&gateway, what, &bytes, 1009).await;
     }
-    expect_counted(&gateway, "1009", "server", 3).await;
+    expect_counted(&gateway, "1009", "server", 4).await;
     assert_eq!(gateway.stop().await, Ok(()));
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use gateway::app::{Addresses, App, RunError};
 use gateway::config::Config;
+use gateway::listener::ClientAddresses;
 use gateway::metrics::Metrics;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -164,10 +165,15 @@ impl Process {
         self.signal("TERM");
     }
 
+    /// Sends SIGTERM each time it is called, also while somebody waits for the end; not to be called after that.
+    pub(crate) fn terminator(&self) -> impl Fn() + use<> {
+        let id = self.id();
+        move || signal(id, "TERM")
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let command = format!("kill -{name} {}", self.id());
-        assert!(Command::new("/bin/sh").arg("-c").arg(command).status().unwrap().success());
+        signal(self.id(), name);
     }
 
     /// Waits until it ended by itself.
@@ -195,6 +201,11 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn signal(id: u32, name: &str) {
+    let command = format!("kill -{name} {id}");
+    assert!(Command::new("/bin/sh").arg("-c").arg(command).status().unwrap().success());
 }
 
 fn lines(output: impl Read + Send + 'static) -> mpsc::UnboundedReceiver<String> {
@@ -264,7 +275,7 @@ impl Server {
         let address = |before: &str, after: &str| -> SocketAddr {
             let line = greeting.iter().find(|line| line.contains(before)).unwrap();
             let rest = line.split(before).nth(1).unwrap();
-            rest.split("http://").last().unwrap().split(after).next().unwrap().parse().unwrap()
+            rest.split("://").last().unwrap().split(after).next().unwrap().parse().unwrap()
         };
         let addresses =
             Addresses { http: address("manual ", "/docs"), ops: address("health ", "/health/ready") };
@@ -281,9 +292,18 @@ impl Server {
 
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most it ever was.
+    pub(crate) fn highest_resident_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1_024
     }
 
@@ -309,6 +329,7 @@ pub(crate) const EPHEMERAL: [&str; 6] =
 /// A gateway inside the test.
 pub(crate) struct Running {
     pub(crate) addresses: Addresses,
+    pub(crate) clients: Arc<ClientAddresses>,
     pub(crate) metrics: Arc<Metrics>,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Result<(), RunError>>,
@@ -319,12 +340,13 @@ impl Running {
         let app = App::bind(config).await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let addresses = app.addresses();
+        let clients = Arc::clone(app.clients());
         let metrics = Arc::clone(app.metrics());
         let ended = tokio::spawn(app.run_until(async {
             // A test that drops the handle stops the gateway, too.
             let _ = stopped.await;
         }));
-        Self { addresses, metrics, stop, ended }
+        Self { addresses, clients, metrics, stop, ended }
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {

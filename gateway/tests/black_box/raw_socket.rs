@@ -178,6 +178,14 @@ impl RawSocket {
         while self.fill().await {}
     }
 
+    /// Reads to the end, however it comes, and returns what was read.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let reading =
+            async { while self.stream.read_buf(&mut self.unread).await.is_ok_and(|count| count > 0) {} };
+        within_patience("the end of the connection", reading).await;
+        std::mem::take(&mut self.unread)
+    }
+
     /// Whether nothing comes for this long.
     pub(crate) async fn is_silent_for(&mut self, duration: Duration) -> bool {
         self.unread.is_empty() && tokio::time::timeout(duration, self.fill()).await.is_err()

@@ -138,7 +138,10 @@ async fn a_stopping_gateway_says_when_to_come_back_and_the_stream_ends() {
         let drain = stream.event().await;
         assert_eq!((drain.kind.as_str(), &drain.id), ("drain", &None));
         let reconnect_in_ms = drain.frame["reconnect_in_ms"].as_u64().expect("milliseconds");
-        assert!(reconnect_in_ms < 15_000, "within shutdown.reconnect_window: {reconnect_in_ms}");
+        assert!(
+            (3_000..18_000).contains(&reconnect_in_ms),
+            "behind the successor's start: {reconnect_in_ms}"
+        );
         assert_eq!(stream.retry, Some(reconnect_in_ms), "what an `EventSource` heeds by itself");
         advice.push(reconnect_in_ms);
         assert!(stream.next().await.is_none(), "the stream ends");
@@ -148,8 +151,8 @@ async fn a_stopping_gateway_says_when_to_come_back_and_the_stream_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_nobody_reads_does_not_hold_up_the_stop_for_ever() {
-    let gateway = Gateway::start_with(|config| config.shutdown.timeout = Duration::from_secs(2)).await;
+async fn a_stream_that_nobody_reads_does_not_hold_up_the_stop() {
+    let gateway = Gateway::start_with(|config| config.shutdown.timeout = Duration::from_secs(60)).await;
     let stream = gateway.stream("bob").await;
     let text = "x".repeat(30_000);
     for _ in 0..300 {

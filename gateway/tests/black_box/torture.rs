@@ -25,24 +25,24 @@ const ROUNDS: u64 = 20;
 const LONGEST_LIFE_MS: u64 = 300;
 
 /// Where the gateway is now; `None` while it is down, and no change comes after the last one.
-type Whereabouts = watch::Receiver<Option<Addresses>>;
+pub(crate) type Whereabouts = watch::Receiver<Option<Addresses>>;
 
 /// What one sender was told.
 #[derive(Debug, Clone)]
-struct Accepted {
-    user: usize,
+pub(crate) struct Accepted {
+    pub(crate) user: usize,
     place: Place,
     text: String,
 }
 
 /// What one receiver saw, over all its connections.
 #[derive(Debug, Default)]
-struct Seen {
-    position: Option<Place>,
+pub(crate) struct Seen {
+    pub(crate) position: Option<Place>,
     /// Where its unbroken reading began: with it, an ack covers what was acked before and lost in a kill.
-    origin: String,
+    pub(crate) origin: String,
     /// Texts by number; a text comes once.
-    texts: BTreeMap<u64, String>,
+    pub(crate) texts: BTreeMap<u64, String>,
     /// Announced losses: `(after, until]`.
     losses: Vec<(u64, u64)>,
     connections: usize,
@@ -52,7 +52,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn user(index: usize) -> String {
+pub(crate) fn user(index: usize) -> String {
     format!("user-{index}")
 }
 
@@ -64,8 +64,9 @@ async fn what_was_accepted_survives_a_process_that_is_killed_again_and_again() {
     let folder = Folder::new();
     let (moves, whereabouts) = watch::channel(None);
     let (enough, sending) = watch::channel(true);
-    let senders: Vec<_> =
-        (0..SENDERS).map(|index| tokio::spawn(send(index, whereabouts.clone(), sending.clone()))).collect();
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|index| tokio::spawn(send(index, USERS, whereabouts.clone(), sending.clone())))
+        .collect();
     let receivers: Vec<_> =
         (0..USERS).map(|index| tokio::spawn(receive(index, whereabouts.clone()))).collect();
 
@@ -111,13 +112,13 @@ async fn what_was_accepted_survives_a_process_that_is_killed_again_and_again() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
-async fn all_accepted(senders: Vec<JoinHandle<Vec<Accepted>>>) -> Vec<Accepted> {
+pub(crate) async fn all_accepted(senders: Vec<JoinHandle<Vec<Accepted>>>) -> Vec<Accepted> {
     let senders = within_patience("the senders to end", futures_util::future::join_all(senders)).await;
     senders.into_iter().flat_map(Result::unwrap).collect()
 }
 
 /// Every receiver acks all it gets: once nothing is pending, everything came or was announced, and the books balance.
-async fn until_everything_is_acked(server: &Server) {
+pub(crate) async fn until_everything_is_acked(server: &Server) {
     until_some("nothing to be pending", async || {
         let metrics = scrape(server.addresses.ops).await;
         assert_eq!(metrics.value("gateway_ledger_imbalance"), 0.0);
@@ -127,7 +128,8 @@ async fn until_everything_is_acked(server: &Server) {
 }
 
 impl Accepted {
-    fn check(&self, seen: &Seen) {
+    /// Fails unless its recipient got it, once and at its place, or was told of a loss there.
+    pub(crate) fn check(&self, seen: &Seen) {
         let announced =
             seen.losses.iter().any(|(after, until)| (*after + 1..=*until).contains(&self.place.number));
         match seen.texts.get(&self.place.number) {
@@ -138,13 +140,18 @@ impl Accepted {
 }
 
 /// Sends one text after another, each once, to users in turn; remembers which were accepted.
-async fn send(sender: usize, mut whereabouts: Whereabouts, sending: watch::Receiver<bool>) -> Vec<Accepted> {
+pub(crate) async fn send(
+    sender: usize,
+    users: usize,
+    mut whereabouts: Whereabouts,
+    sending: watch::Receiver<bool>,
+) -> Vec<Accepted> {
     let client = reqwest::Client::new();
     let mut accepted = Vec::new();
     let mut count = 0;
     while *sending.borrow() {
         let Some(addresses) = where_it_is(&mut whereabouts).await else { break };
-        let to = (sender + count) % USERS;
+        let to = (sender + count) % users;
         let text = format!("{sender}:{count}");
         count += 1;
         let url = format!("http://{}/v1/notifications", addresses.http);
@@ -199,7 +206,7 @@ async fn receive(index: usize, mut whereabouts: Whereabouts) -> Seen {
 
 impl Seen {
     /// Moves the position as the protocol says; returns what to ack.
-    fn follow(&mut self, frame: &Value) -> Option<String> {
+    pub(crate) fn follow(&mut self, frame: &Value) -> Option<String> {
         let known = self.position.as_ref().map_or(0, |place| place.number);
         let moved = match frame["type"].as_str().unwrap() {
             // A session that starts behind what this client has seen repeats what it knows.
@@ -238,6 +245,6 @@ impl Seen {
 }
 
 /// Where the gateway is, as soon as there is one; `None` when none will come any more.
-async fn where_it_is(whereabouts: &mut Whereabouts) -> Option<Addresses> {
+pub(crate) async fn where_it_is(whereabouts: &mut Whereabouts) -> Option<Addresses> {
     *whereabouts.wait_for(Option::is_some).await.ok()?
 }

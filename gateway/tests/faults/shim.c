@@ -1,5 +1,6 @@
 /*
- * Makes writes, syncs and free space of chosen files fail, in any process that runs with this library in front of libc.
+ * Makes writes, syncs and free space of chosen files fail or hang, and sending and random numbers, in any process that runs
+ * with this library in front of libc.
  *
  *   cc -shared -fPIC -O1 -o shim.so shim.c
  *   LD_PRELOAD=/…/shim.so FAULT_DIRECTORY=/…/data FAULT_CONTROL=/…/control gateway serve …
@@ -9,6 +10,9 @@
  * of its lines is one fault; without the file, or with an empty one, everything passes:
  *
  *   fsync EIO      fsync and fdatasync fail; nothing is brought to the disk
+ *   fsync hang     they do not return as long as the file says so
+ *   send hang      send and sendto, but for local sockets, do not return as long as the file says so
+ *   random EIO     getrandom of 32 bytes, the seed of a generator, fails; other lengths are keys of hash tables
  *   write ENOSPC   write, writev, pwrite and pwrite64 fail; nothing is written
  *   free 1000000   statvfs reports that many free bytes
  *
@@ -22,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -84,6 +89,15 @@ static int error_named(const char *name)
     return number > 0 ? number : EIO;
 }
 
+/* Returns when the control file does not tell this operation to hang, or not any more. */
+static void hang(const char *operation)
+{
+    int before = errno;
+    char said[CONTROL_BYTES];
+    while (told(operation, said) && strncmp(said, "hang", 4) == 0) usleep(2000);
+    errno = before;
+}
+
 /* The error that this operation on this file is to have; 0 for none. What is asked here must not change errno. */
 static int fault(const char *operation, int file)
 {
@@ -129,6 +143,7 @@ ssize_t pwrite64(int file, const void *bytes, size_t count, off64_t offset)
 int fsync(int file)
 {
     REAL(fsync);
+    if (is_file_below(file)) hang("fsync");
     FAIL_IF_TOLD("fsync", file);
     return real(file);
 }
@@ -136,8 +151,41 @@ int fsync(int file)
 int fdatasync(int file)
 {
     REAL(fdatasync);
+    if (is_file_below(file)) hang("fsync");
     FAIL_IF_TOLD("fsync", file);
     return real(file);
+}
+
+/* Signal handlers wake threads through local sockets: those always work. */
+static int is_local(int socket)
+{
+    struct sockaddr_storage name;
+    socklen_t length = sizeof name;
+    return getsockname(socket, (struct sockaddr *)&name, &length) != 0 || name.ss_family == AF_UNIX;
+}
+
+ssize_t send(int socket, const void *bytes, size_t count, int flags)
+{
+    REAL(send);
+    if (!is_local(socket)) hang("send");
+    return real(socket, bytes, count, flags);
+}
+
+ssize_t sendto(
+    int socket, const void *bytes, size_t count, int flags, const struct sockaddr *address, socklen_t length)
+{
+    REAL(sendto);
+    if (!is_local(socket)) hang("send");
+    return real(socket, bytes, count, flags, address, length);
+}
+
+ssize_t getrandom(void *bytes, size_t count, unsigned flags)
+{
+    static ssize_t (*real)(void *, size_t, unsigned);
+    if (!real) real = (ssize_t(*)(void *, size_t, unsigned))dlsym(RTLD_NEXT, "getrandom");
+    char said[CONTROL_BYTES];
+    if (count == 32 && told("random", said)) { errno = error_named(said); return -1; }
+    return real(bytes, count, flags);
 }
 
 /* Whole blocks, rounded down: what is reported is never more than what was asked for. */

@@ -154,6 +154,11 @@ impl LoadTest {
         self
     }
 
+    /// Where a file lies in the directory that the tool runs in.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// Runs it to its end.
     pub(crate) async fn run(self) -> Ended {
         self.start().await.ended().await

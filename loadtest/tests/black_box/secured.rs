@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::harness::LoadTest;
+use crate::harness::{LoadTest, gateway_binary};
 use crate::stand_in::{Manners, Queue, StandIn};
 use crate::wire::Head;
 
@@ -154,4 +154,42 @@ async fn a_key_file_that_is_not_there_is_said_before_anything_is_sent() {
         assert!(ended.stderr.contains("nowhere.key"), "it names the file");
     }
     assert_eq!(secured.state.lock().unwrap().refused, 0);
+}
+
+/// Makes a key for senders with the real gateway; returns its file of keys and the key.
+async fn new_key(scopes: &str) -> (String, String) {
+    let mut command = tokio::process::Command::new(gateway_binary().await);
+    command.args(["key", "new", "--name", "loadtest", "--scopes", scopes]);
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let file = String::from_utf8(output.stdout).unwrap();
+    let key =
+        file.strip_prefix("# key: ").and_then(|rest| rest.split_whitespace().next()).unwrap().to_owned();
+    (file, key)
+}
+
+/// A run against the real gateway that has keys; what is left to say is what the tool shows.
+async fn against_the_real_one(scopes: &str) -> LoadTest {
+    let (keys, key) = new_key(scopes).await;
+    let test = LoadTest::spawning("steady").await.file("keys.toml", &keys).file("token.secret", JWT_KEY);
+    let test = test.file("api.key", &key);
+    let [keys, secret] = ["keys.toml", "token.secret"].map(|name| test.path(name));
+    test.gateway_config(&format!("[auth]\napi_keys_file = {keys:?}\ntoken_key_files = [{secret:?}]\n"))
+}
+
+#[tokio::test]
+async fn the_real_gateway_with_keys_takes_the_key_and_the_tokens() {
+    let test = against_the_real_one("send,read,admin").await;
+    let ended = test.option("--api-key-file", "api.key").option("--jwt-key-file", "token.secret").run().await;
+    let ended = ended.with(0, "PASSED");
+    let deliveries = &ended.summary().deliveries;
+    assert_eq!(deliveries.received, deliveries.expected);
+    assert!(deliveries.received >= 300, "{deliveries:?}");
+    assert_eq!((deliveries.lost, deliveries.duplicates, deliveries.refused), (0, 0, 0), "{deliveries:?}");
+}
+
+#[tokio::test]
+async fn the_real_gateway_with_keys_refuses_whoever_has_none() {
+    let ended = against_the_real_one("send,read,admin").await.run().await.refused(2);
+    assert!(ended.stderr.contains("4001"), "{}", ended.stderr);
 }

@@ -21,7 +21,7 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    pub(super) fn new(address: SocketAddr, user: &str) -> Self {
+    pub(crate) fn new(address: SocketAddr, user: &str) -> Self {
         Self {
             address,
             user: user.to_owned(),
@@ -34,6 +34,12 @@ impl Dial {
     /// Where to start: a position, `start` or `now`.
     pub(crate) fn after(mut self, position: &str) -> Self {
         self.query.push(format!("after={}", segment(position)));
+        self
+    }
+
+    /// Adds a parameter to the query, as it stands in the address.
+    pub(crate) fn parameter(mut self, pair: &str) -> Self {
+        self.query.push(pair.to_owned());
         self
     }
 

@@ -157,6 +157,12 @@ impl Receiver {
         within("the socket to take a message", self.socket.send(message)).await.expect("the socket is open");
     }
 
+    /// Sends a message, unless the gateway has closed the socket already.
+    pub(crate) async fn say_if_open(&mut self, message: Message) {
+        // A socket that closed says so to whoever reads it next.
+        let _ = within("the socket to take a message", self.socket.send(message)).await;
+    }
+
     /// Says goodbye and waits until the gateway answered.
     pub(crate) async fn close(mut self) {
         self.say(Message::Close(None)).await;

@@ -212,7 +212,8 @@ async fn the_request_that_opens_a_session_ends_while_the_session_goes_on() {
 
 #[tokio::test]
 async fn what_somebody_asks_for_does_not_fill_the_queue_of_spans() {
-    const LONGEST: usize = 60_000;
+    /// With the other headers it fits `http.max_header`.
+    const LONGEST: usize = 15_000;
     let collector = Collector::start();
     let server = traced(&collector, &[]).await;
     let long = format!("/v1/{}", "a".repeat(LONGEST));
