@@ -7,9 +7,10 @@
 # What was accepted is in /data: without a volume of your own it is gone with the container. The volume belongs to one
 # container at a time. A directory of the host in its place has to belong to the user 10001.
 #
-# Inside a container loopback is reached by nobody, so both listeners are bound to any address here. There are no keys yet,
-# so the gateway refuses to start like that until --open-on-any-address says that it is meant: whoever reaches the ports may
-# send and listen. Publish them on 127.0.0.1 only, as above. Pages of other origins than localhost need
+# Inside a container loopback is reached by nobody, so both listeners are bound to any address here. Without keys the gateway
+# refuses to start like that until --open-on-any-address says that it is meant: whoever reaches the ports may send and listen.
+# Publish them on 127.0.0.1 only, as above, or mount keys and name them in GATEWAY_AUTH_API_KEYS_FILE and
+# GATEWAY_AUTH_TOKEN_KEY_FILES (README.md, Who may send and listen; deploy/). Pages of other origins than localhost need
 # GATEWAY_HTTP_ALLOWED_ORIGINS.
 #
 # `docker stop` waits ten seconds before it kills; a gateway may take as long to end in order (shutdown.timeout, and two
