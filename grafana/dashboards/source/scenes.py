@@ -119,10 +119,11 @@ HANDSHAKE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Ver
 class Receiver:
     """A WebSocket that does what every library does by itself: it answers pings (RFC 6455), and so acks."""
 
-    def __init__(self, gateway, user):
+    def __init__(self, gateway, user, credential=None):
         host, port = gateway.public.split(":")
         self.connection = socket.create_connection((host, int(port)), timeout=15)
-        headers = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in HANDSHAKE.items())
+        shown = {"Authorization": f"Bearer {credential}"} if credential else {}
+        headers = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in (HANDSHAKE | shown).items())
         self.connection.sendall(f"GET /ws/{user} HTTP/1.1\r\nHost: {gateway.public}\r\n{headers}\r\n".encode())
         self.input = self.connection.makefile("rb")
         status = self.input.readline()

@@ -56,13 +56,15 @@ def tasks():
 def memory():
     return lines(
         "Resident memory",
-        says("Resident memory, and the limit of its control group or the machine's memory.",
-             "From 70 % of the limit on an alert comes; at the limit the kernel ends the process.",
+        says("Resident memory, that beyond which sends and sessions are refused, and the limit of its control group or the "
+             "machine's memory.",
+             "From 90 % of the middle line on an alert comes; at the limit the kernel ends the process.",
              "See beside what each session costs; `frames.cache` and `mailbox.max_bytes` bound the rest.",
              "GatewayMemoryNearLimit"),
         [Query(f"sum by (instance) ({process('process_resident_memory_bytes')})", "{{instance}}"),
-         Query(f"max by (instance) ({series('gateway_memory_limit_bytes')})", "{{instance}} limit")], "bytes",
-        logarithmic=True, overrides=[dashed("/ limit$/")])
+         Query(f"max by (instance) ({series('gateway_memory_admission_bytes')} > 0)", "{{instance}} refuses"),
+         Query(f"max by (instance) ({series('gateway_memory_limit_bytes')} > 0)", "{{instance}} limit")], "bytes",
+        logarithmic=True, overrides=[dashed("/ (limit|refuses)$/")])
 
 
 def memory_for_each():

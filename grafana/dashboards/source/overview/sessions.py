@@ -31,9 +31,10 @@ def opened():
     return lines(
         "Opened, by result",
         says("Attempts to open a session, a second.",
-             "`origin` is a page from elsewhere, `overloaded` a gateway that is stopping or behind.",
-             "Add the page's origin to `http.allowed_origins` if it is yours.",
-             "GatewayAccessRefused"),
+             "`origin` is a page from elsewhere, `unauthorized` a credential that does not do, `overloaded` a gateway that is "
+             "stopping or full, `rate_limited` too many at once.",
+             "Add the page's origin to `http.allowed_origins` if it is yours; for the others see *Access and limits*.",
+             "GatewayAccessRefused", "GatewayLimiting"),
         # As with codes below: what did not happen in this time would only fill the legend.
         [Query(f"{rate('gateway_sessions_opened_total', by='transport, result')} > 0", "{{transport}} {{result}}")], "ops",
         empty="none opened")
@@ -45,7 +46,8 @@ def closed():
         says("Sessions that ended, a second, by close code and by who ended them; 1000 and 1001 are ordinary.",
              "1006 is a broken connection, 4108 a client that takes nothing, 4112 one that does not answer; an event stream has "
              "no code, and one whose client left is `other client`.",
-             "4009 is a user with too many sockets, 1011 a fault of the gateway: the log says which.",
+             "4009 is a user with too many sockets, 4205 a token that was not refreshed, 4001 a key that was revoked, 1011 a fault "
+             "of the gateway: the log says which.",
              "GatewayConnectionChurn"),
         # Thirty combinations exist; those that never happened in this time would only fill the legend.
         [Query(f"{rate('gateway_sessions_closed_total', by='code, initiator')} > 0", "{{code}} {{initiator}}")], "ops", width=12,

@@ -1,15 +1,15 @@
-"""Is it fine? Sixteen numbers, each green, or plain where no number would be bad in itself."""
+"""Is it fine? Twenty-two numbers, each green, or plain where no number would be bad in itself."""
 
 from page import Section
 from panels import says, steps, tile, zero_is
-from queries import process, quantile, rate, series
+from queries import increase, process, quantile, rate, series
 
 OVERLOADED = 'result="overloaded"'
 
 
 def section():
-    """Two lines of tiles: what senders and receivers feel, then how much room is left."""
-    return Section("Is it fine?", [(4, felt()), (4, room())])
+    """Three lines of tiles: what senders and receivers feel, how much room is left, then who and what is turned away."""
+    return Section("Is it fine?", [(4, felt()), (4, room()), (4, guarded())])
 
 
 def felt():
@@ -106,11 +106,11 @@ def room():
              f"min({series('gateway:log_free:ratio')})", "suffix:× reserve", decimals=0, empty="in memory",
              thresholds=steps(("orange", 1), ("green", 2), start="red")),
         tile("Memory",
-             says("Resident memory as a share of what the process may take, of the gateway with the most.",
-                  "At 100 % the kernel ends it, and every receiver reconnects.",
-                  "Look at *Memory for each session*.",
+             says("Resident memory as a share of that beyond which sends and sessions are refused, of the gateway with the most.",
+                  "At 100 % they are, until there is less.",
+                  "Look at *Resident memory* and *Memory for each session*.",
                   "GatewayMemoryNearLimit"),
-             f"max({series('gateway:memory:ratio')})", "percentunit", decimals=1, thresholds=steps(("orange", 0.7)),
+             f"max({series('gateway:memory_admission:ratio')})", "percentunit", decimals=1, thresholds=steps(("orange", 0.9)),
              empty="no limit known"),
         tile("File descriptors",
              says("Open descriptors as a share of the limit, of the gateway with the most.",
@@ -131,4 +131,48 @@ def room():
                   "Read the last line before the end and the exit code.",
                   "GatewayRestartLoop"),
              f"min(time() - {process('process_start_time_seconds')})", "s", decimals=0),
+    ]
+
+
+def guarded():
+    """Whom and what the gateway turns away, and whether it does so rightly."""
+    return [
+        tile("Not ready",
+             says("Gateways that run, are not stopping, and say that they are not ready.",
+                  "Anything but 0: its sends are answered with 503.",
+                  "Ask its `/health/ready`, which says why.",
+                  "GatewayNotReady"),
+             f"sum(clamp_min(1 - {series('gateway_ready')} - {series('gateway_draining')}, 0))", "none", width=4,
+             mappings=zero_is("none"), empty="none known", at_rest="a sound gateway is ready once it can be asked"),
+        tile("To leave",
+             says("Sessions that stopping gateways still wait for.",
+                  "A number that does not fall: clients do not close, and are cut at `shutdown.timeout`.",
+                  "See *A stop, and who is left*; clients should close on `drain`."),
+             f"sum({series('gateway_drain_remaining_sessions')})", "short", width=4),
+        tile("Wrong credentials",
+             says("Credentials that the gateway does not know, a second, over five minutes, of the gateway that is shown most.",
+                  "From 1 on it is a flood of guesses, or a key was taken from somebody who still uses it.",
+                  "Look at *Refused for credentials*, and whether sends or sessions fell.",
+                  "GatewayWrongCredentials"),
+             f"max({series('gateway:wrong_credentials:rate5m')})", "ops", width=4, thresholds=steps(("red", 1))),
+        tile("No room",
+             says("Sends and sessions refused for want of memory or place, or because too many began at once, a second, over "
+                  "five minutes, by the worst gateway and limit.",
+                  "From 0.1 on for ten minutes it is more than a wave after a restart.",
+                  "Look at *Refused for want of room*.",
+                  "GatewayLimiting"),
+             f"max({series('gateway:room_refused:rate5m')})", "ops", width=4, thresholds=steps(("orange", 0.1))),
+        tile("Stale credentials",
+             says("Files or addresses of keys, and certificates, that could not be read when last tried; those of before hold.",
+                  "Anything but 0: what was revoked still opens, what is new does not.",
+                  "Read the log line, which names the file.",
+                  "GatewayCredentialsStale", "GatewayCertificateStale"),
+             f"sum({series('gateway_credentials_stale')})", "none", width=4, mappings=zero_is("none")),
+        tile("Panics",
+             says("Panics in the time that the page shows; each cost one request or one session.",
+                  "Any is a bug of the gateway.",
+                  "Report its line in the log.",
+                  "GatewayPanics"),
+             increase("gateway_panics_total"), "none", width=4, decimals=0, mappings=zero_is("none"),
+             at_rest="a sound gateway does not panic"),
     ]

@@ -6,7 +6,7 @@ from queries import mean, quantile, rate, series, total_by
 
 DURATION = "http_server_request_duration_seconds"
 TURNED_AWAY = [color("overloaded", "red"), color("rejected", "orange"), color("invalid", "yellow"), color("too_large", "purple"),
-               color("conflict", "#b877d9")]
+               color("conflict", "#b877d9"), color("unauthorized", "#8a6d3b"), color("rate_limited", "#56a6a6")]
 
 
 def section():
@@ -20,7 +20,8 @@ def offered():
         "Offered, by answer",
         says("Notifications that senders offered, a second, by what the gateway answered.",
              "Any colour but green and blue is a sender that was turned away.",
-             "`overloaded` is the gateway's fault, `rejected` a full mailbox, the others the sender's.",
+             "`overloaded` is the gateway's fault, `rejected` a full mailbox, the others the sender's; *Refused for credentials* "
+             "goes on with `unauthorized`, *Refused by limits* with `rate_limited`.",
              "GatewayOverloaded", "GatewayMailboxesRefuse", "GatewaySendersAtFault"),
         [Query(rate("gateway_notifications_total", by="result"), "{{result}}")], "ops", width=12, stacked=True,
         overrides=[color("accepted", "green"), color("repeated", "blue"), *TURNED_AWAY])
@@ -42,7 +43,8 @@ def refused():
     return lines(
         "Refused sends",
         says("The share of sends that were not accepted, by reason, over five minutes, of the worst gateway.",
-             "An alert comes at 1 % `overloaded`, 5 % `rejected`, or 20 % of what is the sender's fault.",
+             "An alert comes at 1 % `overloaded`, 5 % `rejected`, or 20 % of what is the sender's fault and not a "
+             "question of its credential.",
              "Take the runbook's entry of that reason.",
              "GatewayOverloaded", "GatewayMailboxesRefuse", "GatewaySendersAtFault"),
         [Query(f"max by (result) ({series('gateway:send_refused:ratio_rate5m')})", "{{result}}")], "percentunit", width=12,
@@ -65,7 +67,7 @@ def by_status():
 def by_route():
     return lines(
         "Request p99, by route",
-        says("99 of 100 requests of an operation of the API took at most this long.",
+        says("99 of 100 requests of an operation on notifications took at most this long; others are counted, not timed.",
              "A send that takes long waits for the log.",
              "Compare with *Append* under *Log*; a send with `?wait=acked` waits for its receiver on purpose. Between "
              "its edges at 1, 5, 25, 100 and 250 ms, 1 and 5 s it is interpolated.",
@@ -76,8 +78,8 @@ def by_route():
 
 def durations():
     return lines(
-        "Requests, all routes",
-        says("How long requests to the API took, in percentiles; pages and sockets are not among them.",
+        "Requests on notifications",
+        says("How long operations on notifications took, in percentiles: sending, outcomes, pulling, acking.",
              "A p50 that rises says that all wait, a p99 alone that some do.",
              "Compare with *Workers busy* and *Append*. Edges are at 1, 5, 25, 100 and 250 ms, 1 and 5 s: 0.5 ms says no more "
              "than that it was below 1 ms."),
