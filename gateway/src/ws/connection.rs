@@ -4,39 +4,33 @@
 //! while nothing waits to be sent, and flushes once a pull. A reader that is slow therefore lags behind in its mailbox and
 //! costs nobody anything.
 
+mod inbound;
 mod leave;
+mod refresh;
+mod sink;
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::BoxFuture;
 use poem::Upgraded;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, Sleep};
-use tokio_tungstenite::tungstenite::Error;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketContext};
 
 use super::Sockets;
-use super::allowance::Allowance;
-use super::blocking::Blocking;
 use super::outbox::Outbox;
 use super::session::{Ask, Beat, Inbound, Session};
 use crate::auth::Authority;
-use crate::delivery::{Frame, FrameSink, Pull, Subscription};
-use crate::domain::{Epoch, GapReason, Position, Secret, TraceContext};
+use crate::delivery::{Pull, Subscription};
+use crate::domain::{Position, TraceContext};
 use crate::edge::{AckMode, Progress, Standing};
-use crate::metrics::{AckSource, Direction, Limit};
-use crate::protocol::{CloseCode, Initiator, ServerFrame, write_broadcast_head, write_notification_head};
-use crate::telemetry::Attempt;
-
-/// Bytes read from a client at once; tungstenite keeps such a buffer for each socket.
-pub(super) const READ_BUFFER_BYTES: usize = 1024;
-
-/// What one message may take on its way, as a multiple of its largest size: each byte alone in a fragment takes seven.
-const MAX_FRAMING: usize = 8;
+use crate::metrics::{AckSource, Direction};
+use crate::protocol::{CloseCode, Initiator, ServerFrame};
+use inbound::Bounds;
+pub(super) use inbound::READ_BUFFER_BYTES;
+pub use inbound::websocket_config;
+use sink::Sink;
 
 /// A socket and its session.
 pub(super) struct Connection<'a> {
@@ -49,9 +43,8 @@ pub(super) struct Connection<'a> {
     /// The pull was cut short by its limits: pull again once this is flushed.
     more: bool,
     progress: Progress,
-    allowance: Allowance,
-    /// Bytes that may still come before a message is complete.
-    room: usize,
+    /// What the client may still say.
+    bounds: Bounds,
     standing: Standing,
     sockets: &'a Sockets,
 }
@@ -108,8 +101,7 @@ impl<'a> Connection<'a> {
             timer,
             more: false,
             progress: Progress::default(),
-            allowance: Allowance::default(),
-            room: room_for_a_message(sockets),
+            bounds: Bounds::new(sockets),
             standing,
             sockets,
         }
@@ -180,44 +172,6 @@ impl<'a> Connection<'a> {
     fn heard(&self) -> Option<End> {
         self.subscription.handle().heard(self.sockets.delivery.clock().now_ms());
         None
-    }
-
-    /// Stands on the client's new token from now on, if that is right and the same user's.
-    ///
-    /// Boxed: it is rare, and every idle socket would pay for it.
-    fn refresh(&mut self, token: Secret) -> BoxFuture<'_, Option<End>> {
-        Box::pin(async move { self.stand_on(&token).await })
-    }
-
-    async fn stand_on(&mut self, token: &Secret) -> Option<End> {
-        let admission = &self.sockets.admission;
-        if admission.authenticator.is_open() {
-            return self.heard();
-        }
-        let (handle, user) = (Arc::clone(self.subscription.handle()), Arc::clone(self.subscription.user()));
-        let closed = poll_fn(|context| {
-            handle.listen(context.waker());
-            if handle.close_requested().is_some() { Poll::Ready(()) } else { Poll::Pending }
-        });
-        let judged = tokio::select! {
-            judged = admission.refreshed(token, &user) => judged,
-            // Keys may have to be fetched: who closes the session meanwhile does not wait for that.
-            () = closed => return None,
-        };
-        match judged {
-            Ok(Some(token)) => {
-                let now_ms = self.sockets.delivery.clock().now_ms();
-                let authority = Authority::Token { until_ms: token.holds_until_ms() };
-                self.standing = Standing::new(authority, now_ms, Instant::now());
-                self.set_timer();
-                let refreshed = ServerFrame::refreshed(token.expires_at_ms);
-                self.outbox.text(|out| out.extend(refreshed.to_json()));
-                self.heard()
-            }
-            // Nobody can tell now: the session stands on what it stood on.
-            Ok(None) => self.heard(),
-            Err(code) => Some(End::Server(code)),
-        }
     }
 
     fn acked_by_frame(&mut self, position: Position, after: Option<Position>, trace: Option<TraceContext>) {
@@ -326,43 +280,6 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn poll_inbound(&mut self, context: &mut Context<'_>) -> Poll<Inbound> {
-        let mut stream = Blocking {
-            stream: &mut self.stream,
-            outbox: &mut self.outbox,
-            metrics: &self.sockets.metrics,
-            room: &mut self.room,
-            context,
-        };
-        match self.websocket.read(&mut stream) {
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
-                Poll::Ready(Inbound::Refused(CloseCode::TooLarge))
-            }
-            result => {
-                self.room = room_for_a_message(self.sockets);
-                let inbound = self.session.inbound(result);
-                Poll::Ready(if self.is_too_much(&inbound) {
-                    self.sockets.metrics.limited.of(Limit::InboundFrames).inc();
-                    Inbound::Refused(CloseCode::PolicyViolation)
-                } else {
-                    inbound
-                })
-            }
-        }
-    }
-
-    /// Whether the client talks too much. What answers the gateway is free: an ack of what came since the last one, a pong.
-    fn is_too_much(&mut self, inbound: &Inbound) -> bool {
-        let Some(rate) = self.sockets.inbound_frames else { return false };
-        let is_charged = match inbound {
-            Inbound::Acked { position, .. } => !self.subscription.is_news(*position),
-            Inbound::Alive | Inbound::Refresh(_) => true,
-            Inbound::Answered(_) | Inbound::Goodbye(_) | Inbound::Refused(_) | Inbound::Broken => false,
-        };
-        is_charged && !self.allowance.take(rate, Instant::now())
-    }
-
     /// Reads from the mailbox into the outbox; frames that are not in memory are loaded from the log first.
     async fn pull(&mut self) -> Result<(), End> {
         loop {
@@ -417,63 +334,5 @@ impl End {
             Self::Client(code) => (code.and_then(CloseCode::from_number), Initiator::Client),
             Self::Network => (None, Initiator::Network),
         }
-    }
-}
-
-/// Bytes in which a message has to be complete, framing and what is read with it included.
-fn room_for_a_message(sockets: &Sockets) -> usize {
-    MAX_FRAMING * sockets.max_inbound_frame + READ_BUFFER_BYTES
-}
-
-/// How a socket is read: small buffers, and no message of a client larger than `max_inbound_frame`, in bytes.
-#[must_use]
-pub fn websocket_config(max_inbound_frame: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        // Only pongs and the answer to a close pass through tungstenite's own buffer.
-        .write_buffer_size(0)
-        .max_write_buffer_size(READ_BUFFER_BYTES)
-        .max_message_size(Some(max_inbound_frame))
-        .max_frame_size(Some(max_inbound_frame))
-}
-
-/// Composes what a subscription reads into frames.
-struct Sink<'a> {
-    outbox: &'a mut Outbox,
-    progress: &'a mut Progress,
-    sockets: &'a Sockets,
-    session: u64,
-    epoch: Epoch,
-}
-
-impl Sink<'_> {
-    fn note(&mut self, frame: &Frame, position: Option<Position>, live: bool) {
-        let delivery = &self.sockets.delivery;
-        let attempt = Attempt { session: self.session, protocol: "websocket", position, live };
-        self.progress.composed(frame, attempt, true, delivery);
-    }
-}
-
-impl FrameSink for Sink<'_> {
-    fn notification(&mut self, number: u64, prev: u64, frame: &Frame, live: bool) {
-        self.outbox.text(|out| {
-            write_notification_head(out, self.epoch, number, prev);
-            out.extend_from_slice(&frame.body);
-        });
-        self.note(frame, Some(Position::new(self.epoch, number)), live);
-    }
-
-    fn broadcast(&mut self, frame: &Frame) {
-        self.outbox.text(|out| {
-            write_broadcast_head(out);
-            out.extend_from_slice(&frame.body);
-        });
-        self.note(frame, None, true);
-    }
-
-    fn gap(&mut self, after: Position, until: Position, count: Option<u32>, reason: GapReason) {
-        self.sockets.metrics.gaps.of(reason).inc();
-        let gap = ServerFrame::Gap { after, until, count, reason };
-        self.outbox.text(|out| out.extend(gap.to_json()));
     }
 }
