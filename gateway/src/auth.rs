@@ -28,7 +28,7 @@ use crate::metrics::{AuthRefusal, Limit, Metrics};
 
 use api_keys::ApiKeys;
 pub use caller::{Authority, Caller, Lapse, Permission, TokenUser};
-pub use credential::{BEARER_PROTOCOL, credential_in_url, credential_of, credential_of_session};
+pub use credential::{credential_in_url, credential_of, credential_of_session};
 pub use origin::{HostPolicy, OriginPolicy, host};
 pub use token_keys::SigningKey;
 use tokens::Tokens;

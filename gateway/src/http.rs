@@ -61,8 +61,6 @@ pub struct Http {
     pub origins: OriginPolicy,
     /// Limits of what may be sent.
     pub limits: SendLimits,
-    /// The largest header block, in bytes.
-    pub max_header: usize,
     /// The largest request body, in bytes.
     pub max_body: usize,
     /// How long a body may take to arrive.

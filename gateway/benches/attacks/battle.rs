@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::bystanders::{Arrival, Bystanders, Seen};
-use crate::process::{Process, processor_time};
+use crate::process::{Process, own_processor_time};
 use crate::target::{Credentials, Target};
 use crate::wire::Tally;
 use crate::{Attack, Blow, spinner};
@@ -102,7 +102,7 @@ pub(crate) async fn fight(attack: &Attack) -> Outcome {
     let busy_from = Instant::now();
     spinner::spin(2, (busy_from + BUSY).into()).await;
 
-    let (gateway_before, generator_before) = (process.processor_time(), processor_time("self"));
+    let (gateway_before, generator_before) = (process.processor_time(), own_processor_time());
     let attacked_from = Instant::now();
     let until = attacked_from + attack.lasting;
     let blow: Blow = (attack.blow)(target, attack.size, until.into());
@@ -117,7 +117,7 @@ pub(crate) async fn fight(attack: &Attack) -> Outcome {
     };
     let attacked_until = Instant::now();
     let gateway_used = process.processor_time() - gateway_before;
-    let generator_used = processor_time("self") - generator_before;
+    let generator_used = own_processor_time() - generator_before;
 
     let finishing = tokio::task::spawn_blocking(|| bystanders.finish());
     let seen = finishing.await.expect("bystanders do not panic");

@@ -22,6 +22,8 @@ mod frames;
 mod process;
 #[path = "../../tests/black_box/attacks/provider.rs"]
 mod provider;
+#[path = "../running/gateway.rs"]
+mod running;
 #[path = "../../tests/black_box/attacks/slow.rs"]
 mod slow;
 mod spinner;

@@ -12,6 +12,8 @@
 mod durable;
 mod measure;
 mod process;
+#[path = "../running/gateway.rs"]
+mod running;
 mod tracing;
 mod wire;
 

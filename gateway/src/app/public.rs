@@ -98,7 +98,6 @@ pub(super) fn endpoint(parts: Parts<'_>) -> BoxEndpoint<'static, Response> {
             max_ttl_seconds: whole_seconds(config.notification.max_ttl),
         },
         max_body: config.http.max_body.as_usize(),
-        max_header: config.http.max_header.as_usize(),
         body_timeout: config.http.body_timeout,
         authenticator,
         memory,

@@ -8,7 +8,7 @@ use crate::domain::Secret;
 use crate::metrics::AuthRefusal;
 
 /// What stands before a credential among the subprotocols: a page cannot set headers for a WebSocket.
-pub const BEARER_PROTOCOL: &str = "bearer.";
+const BEARER_PROTOCOL: &str = "bearer.";
 
 /// The longest credential, in bytes.
 const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;

@@ -104,7 +104,8 @@ impl Admission {
             self.metrics.auth_refused.of(refusal).inc();
             not_authorized(refusal)
         })?;
-        let exempt = self.clients.is_exempt(self.clients.client_address(request));
+        let client = self.clients.client_address(request);
+        let exempt = self.clients.is_exempt(client);
         if let Some(opens) = self.opens.as_ref().filter(|_| !exempt)
             && let Err(wait) = opens.take_one()
         {
@@ -115,9 +116,8 @@ impl Admission {
             return Err(unavailable(CloseCode::Drain, STOPPING));
         }
         if let Caller::Key(key) = &caller {
-            let client = self.clients.client_address(request).to_string();
             let (name, user) = (key.name(), user.as_str());
-            tracing::info!(target: "gateway::audit", audit = true, caller = "key", name, user, client, "receives");
+            tracing::info!(target: "gateway::audit", audit = true, caller = "key", name, user, %client, "receives");
         }
         Ok(Admitted { authority: caller.authority(), place })
     }

@@ -16,6 +16,8 @@ use super::problem::{CONTENT_TYPE, Problem, asks_to_come_back};
 /// Nobody is known by the credential.
 pub const UNAUTHORIZED: &str =
     "The credential is missing, wrong, over, or stood in the address. Nothing happened.";
+/// Before a handler is asked.
+pub const NOT_NOW: &str = "The keys of the token cannot be had now, or too many bodies are being read: try again after `Retry-After` seconds.";
 /// Why requests are refused before any handler sees them.
 pub const FORBIDDEN: &str = "The credential does not allow this, the page's origin may not use the gateway, or the `Host` is none of \
                              its names.";

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Http;
-use super::identity::Identity;
+use super::identity::{Identity, SENDS};
 use super::intake::Intake;
 use crate::auth::{Caller, HostPolicy, OriginPolicy, Permission, host};
 use crate::edge::Problem;
@@ -47,7 +47,6 @@ pub struct Guard {
     identity: Identity,
     intake: Intake,
     memory: MemoryAdmission,
-    max_header: usize,
 }
 
 /// A guarded endpoint.
@@ -66,7 +65,6 @@ impl Guard {
             identity: Identity::new(http),
             intake: Intake::new(http.max_body, http.body_timeout, Arc::clone(&http.metrics)),
             memory: http.memory.clone(),
-            max_header: http.max_header,
         }
     }
 
@@ -77,12 +75,6 @@ impl Guard {
             // What the client wrote is not repeated: it may be anything.
             let detail = "this gateway is not reached by that name; see http.allowed_hosts";
             return Some(Problem::new(StatusCode::FORBIDDEN, detail));
-        }
-        let header = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-        if header.sum::<usize>() > self.max_header {
-            self.metrics.limited.of(Limit::HeaderSize).inc();
-            let detail = format!("the headers may have at most {} bytes", self.max_header);
-            return Some(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail));
         }
         // Sessions judge the origin themselves: a browser cannot read a refused upgrade, and attempts are counted.
         if is_session(request) {
@@ -146,7 +138,7 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
         let started = Instant::now();
         let _active = ActiveRequest::count(&guard.metrics);
         let method = request.method().clone();
-        let is_send = method == Method::POST && request.uri().path().starts_with("/v1/notifications");
+        let is_send = method == Method::POST && request.uri().path().starts_with(SENDS);
         let origin = request.headers().get(header::ORIGIN).cloned();
 
         let reflected = origin.clone().filter(|origin| guard.allows(origin, host(&request)));
@@ -198,12 +190,12 @@ impl<E: Endpoint> Guarded<E> {
             Ok(room) => room,
             Err(response) => return response,
         };
-        let client = guard.identity.client_if_closed(&request);
+        let client = guard.identity.client(&request);
         let response = match self.inner.call(request).await {
             Ok(response) => response.into_response(),
             Err(error) => {
                 if let Some(NotAllowed { refusal, .. }) = error.downcast_ref::<NotAllowed>() {
-                    guard.identity.refused(*refusal, &client);
+                    guard.identity.refused(*refusal, client);
                 }
                 let pattern = error.data::<PathPattern>().cloned();
                 let problem = Problem::from_error(&error);
@@ -259,7 +251,7 @@ impl Guard {
         is_send: bool,
         (refusal, needs): (AuthRefusal, &str),
     ) -> Response {
-        self.identity.refused(refusal, &self.identity.client(&request));
+        self.identity.refused(refusal, self.identity.client(&request));
         let problem = refused(refusal, needs);
         self.count_unreadable_send(is_send, &problem);
         self.intake.refuse(request.take_body()).await;

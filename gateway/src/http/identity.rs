@@ -1,5 +1,6 @@
 //! Who asks: found out before a request's body is read, and written down for what changes something.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use poem::http::{Method, StatusCode};
@@ -14,10 +15,10 @@ use crate::metrics::{AuthRefusal, Metrics};
 use crate::telemetry::Throttle;
 
 /// What below this path happens needs a credential; manual and documents do not, and sessions judge theirs themselves.
-const OPERATIONS: &str = "/v1/";
+pub(super) const OPERATIONS: &str = "/v1/";
 
-/// Sending: too frequent for a line each.
-const SENDING: &str = "/v1/notifications";
+/// What is posted here and below is a send: too frequent for a line each.
+pub(super) const SENDS: &str = "/v1/notifications";
 
 /// Finds out who asks.
 #[derive(Clone)]
@@ -34,7 +35,9 @@ pub(super) struct Audit {
     caller: Caller,
     method: Method,
     path: String,
-    client: String,
+    client: IpAddr,
+    /// Somebody may ask about it later.
+    is_change: bool,
 }
 
 impl Identity {
@@ -67,12 +70,13 @@ impl Identity {
         let caller = self.authenticator.caller(credential.as_ref()).await?;
         request.set_data(caller.clone());
         let (method, path) = (request.method(), request.uri().path());
-        let is_change = changes(method, path);
+        let is_change = is_change(&caller, method, path);
         Ok((is_change || tracing::enabled!(tracing::Level::DEBUG)).then(|| Audit {
             caller,
             method: method.clone(),
             path: path.to_owned(),
-            client: self.clients.client_address(request).to_string(),
+            client: self.client(request),
+            is_change,
         }))
     }
 
@@ -88,21 +92,16 @@ impl Identity {
     }
 
     /// Counts a refusal and, now and then, says so; the credential is not part of it.
-    pub(super) fn refused(&self, refusal: AuthRefusal, client: &str) {
+    pub(super) fn refused(&self, refusal: AuthRefusal, client: IpAddr) {
         self.metrics.auth_refused.of(refusal).inc();
         if let Some(held_back) = self.refusals.pass(self.clock.now_ms()) {
-            tracing::warn!(?refusal, client, held_back, "a request was refused because of its credential");
+            tracing::warn!(?refusal, %client, held_back, "a request was refused because of its credential");
         }
     }
 
     /// The address of whoever asks.
-    pub(super) fn client(&self, request: &Request) -> String {
-        self.clients.client_address(request).to_string()
-    }
-
-    /// Likewise, where somebody may be refused later; empty in open mode, which refuses nobody.
-    pub(super) fn client_if_closed(&self, request: &Request) -> String {
-        if self.authenticator.is_open() { String::new() } else { self.client(request) }
+    pub(super) fn client(&self, request: &Request) -> IpAddr {
+        self.clients.client_address(request)
     }
 }
 
@@ -111,20 +110,22 @@ impl Audit {
     pub(super) fn done(&self, response: &Response) {
         let (kind, name) = self.caller.named();
         let status = response.status().as_u16();
-        let (method, path, client) = (self.method.as_str(), self.path.as_str(), self.client.as_str());
-        if changes(&self.method, path) && status < StatusCode::BAD_REQUEST.as_u16() {
-            tracing::info!(target: "gateway::audit", audit = true, caller = kind, name, method, path, client, status, "done");
+        let (method, path, client) = (self.method.as_str(), self.path.as_str(), self.client);
+        if self.is_change && status < StatusCode::BAD_REQUEST.as_u16() {
+            tracing::info!(target: "gateway::audit", audit = true, caller = kind, name, method, path, %client, status, "done");
         } else {
-            tracing::debug!(target: "gateway::audit", audit = true, caller = kind, name, method, path, client, status, "answered");
+            tracing::debug!(target: "gateway::audit", audit = true, caller = kind, name, method, path, %client, status, "answered");
         }
     }
 }
 
-/// Whether it is a change that somebody may ask about later. Sends have their own traces, and acks are the users' own.
-fn changes(method: &Method, path: &str) -> bool {
+/// Whether it is a change that somebody may ask about later. Sends have their own traces, and who acks with a token acks what is
+/// its own.
+fn is_change(caller: &Caller, method: &Method, path: &str) -> bool {
     match *method {
         Method::PUT | Method::DELETE => true,
-        Method::POST => !path.starts_with(SENDING) && !path.ends_with("/acks"),
+        Method::POST if path.ends_with("/acks") => matches!(caller, Caller::Key(_)),
+        Method::POST => !path.starts_with(SENDS),
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use super::refusal::unavailable;
 use super::schema::pull::{Ack, PageAnswer};
 use crate::delivery::{After, Delivery, Frame, FrameSink, Page, SubscribeError};
 use crate::domain::{Epoch, GapReason, Position, UserId};
-use crate::edge::answer::{FORBIDDEN, REQUEST_TIMEOUT, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE};
+use crate::edge::answer::{FORBIDDEN, NOT_NOW, REQUEST_TIMEOUT, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE};
 use crate::edge::parameters::Tag;
 use crate::edge::{AfterParam, Answer, JsonBody, JsonText, MayReceive, Problem, Refusals, UserParam};
 use crate::protocol::{ServerFrame, write_broadcast_head, write_notification_head};
@@ -61,6 +61,7 @@ impl Refusals for Acking {
         (408, REQUEST_TIMEOUT),
         (413, "The body is too large."),
         (415, UNSUPPORTED_MEDIA_TYPE),
+        (503, NOT_NOW),
     ];
 }
 

@@ -21,7 +21,7 @@ use crate::edge::body::BatchItem as ReceivedItem;
 use crate::edge::parameters::{KeyParam, Tag, WaitParam};
 use crate::edge::{Answer, BatchBody, JsonAnswer, JsonBody, MaySend, Problem, Refusals};
 use crate::limits::Denied;
-use crate::metrics::{Limit, SendResult, Target};
+use crate::metrics::{SendResult, Target};
 use crate::telemetry::Throttle;
 
 /// How long a sender that waits for acks waits if it does not say.
@@ -321,16 +321,10 @@ impl SendApi {
 
     /// Whether the gateway takes sends at all.
     fn welcome(&self) -> Result<(), Box<Refusal>> {
-        let state = if self.http.memory.is_exceeded() {
-            self.http.metrics.limited.of(Limit::Memory).inc();
-            "out of memory to spare"
-        } else if self.http.lifecycle.is_ready() {
+        if self.http.lifecycle.is_ready() {
             return Ok(());
-        } else if self.http.lifecycle.is_stopping() {
-            "stopping"
-        } else {
-            "not ready"
-        };
+        }
+        let state = if self.http.lifecycle.is_stopping() { "stopping" } else { "not ready" };
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the gateway is {state}"));
         Err(Box::new(Refusal { result: SendResult::Overloaded, problem }))
     }

@@ -9,7 +9,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use super::schema::topics::{MAX_USERS, TopicAnswer, UserNames};
 use crate::delivery::{CannotJoin, Delivery};
 use crate::domain::{TopicName, UserId};
-use crate::edge::answer::{FORBIDDEN, REQUEST_TIMEOUT, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE};
+use crate::edge::answer::{FORBIDDEN, NOT_NOW, REQUEST_TIMEOUT, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE};
 use crate::edge::parameters::{Tag, TopicParam};
 use crate::edge::{Answer, JsonAnswer, ListBody, MayAdminister, MayReadState, Problem, Refusals, UserParam};
 
@@ -34,7 +34,7 @@ struct Looking;
 
 impl Refusals for Looking {
     const STATUSES: &'static [(u16, &'static str)] =
-        &[(400, BAD_NAME), (401, UNAUTHORIZED), (403, FORBIDDEN)];
+        &[(400, BAD_NAME), (401, UNAUTHORIZED), (403, FORBIDDEN), (503, NOT_NOW)];
 }
 
 struct Joining;

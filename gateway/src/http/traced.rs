@@ -6,11 +6,9 @@ use poem::{Endpoint, IntoResponse, Middleware, Request, Response};
 use tracing::Instrument;
 
 use super::guard::{SESSIONS, method_label, route_of};
+use super::identity::OPERATIONS;
 use crate::domain::TraceParent;
 use crate::telemetry::{Requested, Tracing};
-
-/// What is below this path and where sessions are opened is traced; pages, documents and favicons are not.
-const OPERATIONS: &str = "/v1/";
 
 /// The header of W3C Trace Context §3.2.
 const TRACEPARENT: &str = "traceparent";
@@ -38,6 +36,7 @@ impl<E: Endpoint> Endpoint for Traced<E> {
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let path = request.uri().path();
         let opens_session = SESSIONS.iter().any(|session| path.starts_with(session));
+        // Pages, documents and favicons are not traced.
         if !self.tracing.is_on() || !(opens_session || path.starts_with(OPERATIONS)) {
             return Ok(self.inner.call(request).await?.into_response());
         }

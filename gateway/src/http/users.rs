@@ -6,7 +6,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 
 use super::schema::users::{Disconnected, UserAnswer, UserTopics};
 use crate::delivery::Delivery;
-use crate::edge::answer::{FORBIDDEN, UNAUTHORIZED};
+use crate::edge::answer::{FORBIDDEN, NOT_NOW, UNAUTHORIZED};
 use crate::edge::parameters::Tag;
 use crate::edge::{Answer, MayAdminister, MayReadState, Refusals, UserParam};
 
@@ -51,7 +51,7 @@ struct Looking;
 
 impl Refusals for Looking {
     const STATUSES: &'static [(u16, &'static str)] =
-        &[(400, "The user id breaks a rule."), (401, UNAUTHORIZED), (403, FORBIDDEN)];
+        &[(400, "The user id breaks a rule."), (401, UNAUTHORIZED), (403, FORBIDDEN), (503, NOT_NOW)];
 }
 
 struct Forgetting;

@@ -14,15 +14,6 @@ async fn send_as(gateway: &Gateway, header: &str, value: &str) -> Answer {
     Answer::of(request.json(&json!({"to": ["bob"], "body": value}))).await
 }
 
-async fn preflight(gateway: &Gateway, origin: &str) -> Answer {
-    let request = gateway
-        .request(Method::OPTIONS, "/v1/notifications")
-        .header("origin", origin)
-        .header("access-control-request-method", "POST")
-        .header("access-control-request-headers", "content-type");
-    Answer::of(request).await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_names_of_this_machine_are_answered() {
     let gateway = Gateway::start().await;
@@ -66,7 +57,7 @@ async fn a_page_on_this_machine_may_send_and_listen() {
         assert!(answer.header("vary").eq_ignore_ascii_case("origin"), "a cache must not mix origins");
         assert_eq!(receiver.texts(1).await, [origin]);
 
-        let permission = preflight(&gateway, origin).await;
+        let permission = gateway.preflight(origin, "content-type").await;
         assert_eq!((permission.status, permission.header("access-control-allow-origin")), (204, origin));
         assert!(permission.header("access-control-allow-methods").contains("POST"));
         let headers = permission.header("access-control-allow-headers").to_ascii_lowercase();
@@ -88,7 +79,7 @@ async fn a_foreign_page_may_neither_send_nor_listen() {
         let answer = send_as(&gateway, "origin", origin).await;
         answer.refused(403, None);
         assert_eq!(answer.header("access-control-allow-origin"), "", "{origin}");
-        let permission = preflight(&gateway, origin).await;
+        let permission = gateway.preflight(origin, "content-type").await;
         permission.refused(403, None);
         assert_eq!(permission.header("access-control-allow-origin"), "", "{origin}");
 

@@ -141,6 +141,16 @@ impl Gateway {
         self.sender.client.request(method, format!("{}{path}", self.sender.base))
     }
 
+    /// What a browser is told that asks whether a page of `origin` may post with these headers.
+    pub(crate) async fn preflight(&self, origin: &str, headers: &str) -> Answer {
+        let request = self
+            .request(Method::OPTIONS, "/v1/notifications")
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", headers);
+        Answer::of(request).await
+    }
+
     /// Gets a path of the public listener.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         Answer::of(self.request(Method::GET, path)).await

@@ -19,19 +19,10 @@ async fn start() -> Secured {
     .await
 }
 
-async fn preflight(secured: &Secured, origin: &str) -> Answer {
-    let request = secured
-        .request(Method::OPTIONS, "/v1/notifications")
-        .header("origin", origin)
-        .header("access-control-request-method", "POST")
-        .header("access-control-request-headers", "authorization, content-type");
-    Answer::of(request).await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listed_page_with_a_token_may_send_and_listen() {
     let secured = start().await;
-    let permission = preflight(&secured, APP).await;
+    let permission = secured.preflight(APP, "authorization, content-type").await;
     assert_eq!((permission.status, permission.header("access-control-allow-origin")), (204, APP));
     let headers = permission.header("access-control-allow-headers").to_ascii_lowercase();
     assert!(headers.contains("authorization"), "{headers}");
@@ -71,7 +62,7 @@ async fn no_credential_makes_up_for_a_foreign_page() {
         let answer = Answer::of(request.json(&json!({"to": ["bob"], "body": origin}))).await;
         assert_eq!(answer.status, 403, "{origin}");
         assert_eq!(answer.header("access-control-allow-origin"), "", "{origin}");
-        assert_eq!(preflight(&secured, origin).await.status, 403, "{origin}");
+        assert_eq!(secured.preflight(origin, "authorization, content-type").await.status, 403, "{origin}");
         let stream = secured.request_of(&token, Method::GET, "/sse/bob").header("origin", origin);
         assert_eq!(Answer::of(stream).await.status, 403, "{origin}");
         let bearer = format!("Bearer {token}");
