@@ -5,6 +5,7 @@
 //! gateway says for what it was shown.
 
 mod algorithms;
+mod audit;
 mod claims;
 mod credentials;
 mod description;
