@@ -168,6 +168,7 @@ impl App {
             authenticator,
             memory,
             clients: Arc::clone(&clients),
+            ops: operators.address(),
         };
         let endpoint = public::endpoint(parts);
         let ops = ops::routes(Ops {

@@ -219,7 +219,8 @@ notification gateway {VERSION}
   {mode}
   log      {durability}
 
-  manual   {url}/docs        (try it out: send from the page)
+  console  {url}/            (open it: send, and see it arrive)
+  manual   {url}/docs
   metrics  http://{ops}/metrics     health  http://{ops}/health/ready
 
 paste into two other terminals:

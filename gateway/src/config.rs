@@ -10,10 +10,10 @@ mod sections;
 pub mod settings;
 mod sources;
 
-pub use parse::{Bytes, LogFormat, LogStore, Rate, RateLimit};
+pub use parse::{Bytes, Link, LogFormat, LogStore, Rate, RateLimit};
 pub use sections::{
-    Auth, Config, Frames, Http, Idempotency, Limits, Log, Mailbox, Notification, Ops, Outcomes, Send,
-    Sessions, Shutdown, Telemetry, Topics, Trace,
+    Auth, Config, Console, Frames, Http, Idempotency, Limits, Log, Mailbox, Notification, Ops, Outcomes,
+    Send, Sessions, Shutdown, Telemetry, Topics, Trace,
 };
 pub use settings::{SETTINGS, Setting};
 pub use sources::{Source, Sources, Values, shown};

@@ -40,7 +40,7 @@ use crate::telemetry::Tracing;
 use commit::Stalls;
 use follow::Follower;
 
-pub use crate::registry::{SessionHandle, UserSummary};
+pub use crate::registry::{SessionHandle, Totals, UserSummary};
 pub use acks::AckError;
 pub use apply::{Effect, Receipt, StateMachine};
 pub use broadcast::Broadcasts;
@@ -192,6 +192,12 @@ impl Delivery {
     #[must_use]
     pub fn user(&self, user: &UserId) -> UserSummary {
         self.shared.state.registry.summary(user.as_str(), self.shared.applied.get())
+    }
+
+    /// Sums over all users, cheap enough to be asked for every second.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.shared.state.registry.totals()
     }
 
     /// Closes every session of a user with 4010 and returns how many there were.

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod answer;
 pub mod body;
 pub mod frame;
+pub mod page;
 pub mod parameters;
 pub mod problem;
 pub mod progress;

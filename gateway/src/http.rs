@@ -14,6 +14,7 @@ mod reading;
 mod refusal;
 mod schema;
 mod send;
+mod stats;
 mod topics;
 mod traced;
 mod users;
@@ -31,6 +32,7 @@ use poem_openapi::{OpenApi, OpenApiService};
 
 use crate::auth::{Authenticator, HostPolicy, OriginPolicy};
 use crate::delivery::Delivery;
+use crate::edge::page;
 use crate::lifecycle::Lifecycle;
 use crate::limits::MemoryAdmission;
 use crate::listener::ClientAddresses;
@@ -41,6 +43,7 @@ pub use guard::Guard;
 pub use outcomes::OutcomeApi;
 pub use pull::PullApi;
 pub use send::SendApi;
+pub use stats::StatsApi;
 pub use topics::TopicsApi;
 pub use users::UsersApi;
 
@@ -73,21 +76,26 @@ pub struct Http {
     pub clients: Arc<ClientAddresses>,
 }
 
-/// Every public route. `sessions` are the operations that open one.
-pub fn routes(http: Http, sessions: impl OpenApi + 'static) -> BoxEndpoint<'static, Response> {
+/// Pages by their paths, served beside the operations.
+pub type Pages = Vec<(&'static str, BoxEndpoint<'static, Response>)>;
+
+/// Every public route. `sessions` are the operations that open one, `pages` what a browser finds beside the manual.
+pub fn routes(http: Http, sessions: impl OpenApi + 'static, pages: Pages) -> BoxEndpoint<'static, Response> {
     let guard = Guard::new(&http);
     let delivery = http.delivery.clone();
     let tracing = delivery.tracing().clone();
+    let stats = StatsApi::new(delivery.clone(), Arc::clone(&http.metrics));
     let sending = (SendApi::new(http.clone()), OutcomeApi { http });
     let receiving = (sessions, PullApi { delivery: delivery.clone() });
-    let managing = (UsersApi { delivery: delivery.clone() }, TopicsApi { delivery });
+    let managing = (UsersApi { delivery: delivery.clone() }, TopicsApi { delivery }, stats);
     let service = service((sending, receiving, managing));
     let (document, manual) = (service.spec(), Arc::new(docs::manual(service.swagger_ui_html())));
     // Not nested at `/`: poem would hide the front page behind it.
     let service = Arc::new(service.into_endpoint());
-    Route::new()
-        .at("/", docs::inert(poem::get(docs::home)))
-        .at("/favicon.ico", docs::inert(poem::get(docs::no_icon)))
+    pages
+        .into_iter()
+        .fold(Route::new(), |route, (path, page)| route.at(path, page))
+        .at("/favicon.ico", page::inert(poem::get(docs::no_icon)))
         .at("/openapi.json", poem::get(docs::json(document)))
         .at("/asyncapi.yaml", poem::get(docs::asyncapi()))
         .at("/docs", poem::get(Arc::clone(&manual)))
@@ -103,7 +111,10 @@ pub fn routes(http: Http, sessions: impl OpenApi + 'static) -> BoxEndpoint<'stat
 /// The OpenAPI document, as `gateway openapi` prints it and `/openapi.json` serves it. `S` describes the sessions.
 #[must_use]
 pub fn document<S: OpenApi>() -> String {
-    service(Description::<((SendApi, OutcomeApi), (S, PullApi), (UsersApi, TopicsApi))>(PhantomData)).spec()
+    service(Description::<((SendApi, OutcomeApi), (S, PullApi), (UsersApi, TopicsApi, StatsApi))>(
+        PhantomData,
+    ))
+    .spec()
 }
 
 /// Describes operations without anything that could serve them.

@@ -23,7 +23,7 @@
 //!    [`listener`]; on them [`ops`]
 //! 4. [`log`] and [`registry`], which do not know each other
 //! 5. [`delivery`]: the state machine and the use cases
-//! 6. [`edge`] (what edges share); on it [`http`], [`ws`] and [`sse`], which know neither each other nor the log
+//! 6. [`edge`] (what edges share); on it [`http`], [`ws`], [`sse`] and [`console`], which know neither each other nor the log
 //! 7. [`app`] (puts everything together), [`commands`]
 
 pub mod app;
@@ -31,6 +31,7 @@ pub mod auth;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod console;
 pub mod delivery;
 pub mod domain;
 pub mod edge;

@@ -339,6 +339,12 @@ impl Metrics {
         found.expect("every target has its handles").1.of(result).inc_by(count as u64);
     }
 
+    /// Notifications that were answered like this, whomever they addressed.
+    #[must_use]
+    pub fn sends(&self, result: SendResult) -> u64 {
+        self.notifications.iter().map(|(_, results)| results.of(result).get()).sum()
+    }
+
     /// Counts one attempt to open a session.
     pub fn count_open(&self, transport: Transport, result: OpenResult) {
         let found = self.sessions_opened.iter().find(|(known, _)| *known == transport);

@@ -9,6 +9,7 @@ mod ledger;
 pub mod mailbox;
 pub mod session;
 mod shard;
+mod totals;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,6 +22,7 @@ pub use ledger::Ledger;
 pub use mailbox::{Arrival, Bounds, Cursor, Effects, Final, Floors, Item, Mailbox, PullLimits, Put, Readers};
 pub use session::{SessionHandle, SessionId};
 use shard::Shard;
+pub use totals::Totals;
 
 /// How many shards the registry has. A power of two: some bits of a user's hash pick one.
 pub const SHARDS: usize = 64;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules and their ranks, in halves so that a rank can lie between two others.
-const RANKS: [(&str, u32); 24] = [
+const RANKS: [(&str, u32); 25] = [
     ("domain", 2),
     ("protocol", 4),
     ("clock", 6),
@@ -29,6 +29,7 @@ const RANKS: [(&str, u32); 24] = [
     ("edge", 12),
     ("http", 13),
     ("sse", 13),
+    ("console", 13),
     ("ws", 13),
     ("app", 14),
     ("commands", 14),

@@ -9,6 +9,7 @@ use poem::endpoint::BoxEndpoint;
 use super::{random_bits, whole_seconds};
 use crate::auth::{Authenticator, HostPolicy, OriginPolicy};
 use crate::config::{Config, Rate};
+use crate::console::{self, About};
 use crate::delivery::Delivery;
 use crate::edge::{Admission, ReconnectAdvice};
 use crate::http::{self, Http, SendLimits};
@@ -35,11 +36,13 @@ pub(super) struct Parts<'a> {
     pub(super) authenticator: Authenticator,
     pub(super) memory: MemoryAdmission,
     pub(super) clients: Arc<ClientAddresses>,
+    /// Where the operator's listener was bound.
+    pub(super) ops: SocketAddr,
 }
 
 /// Every public route, ready to be served.
 pub(super) fn endpoint(parts: Parts<'_>) -> BoxEndpoint<'static, Response> {
-    let Parts { config, delivery, metrics, lifecycle, hang_ups, authenticator, memory, clients } = parts;
+    let Parts { config, delivery, metrics, lifecycle, hang_ups, authenticator, memory, clients, ops } = parts;
     let open = config.is_open();
     // In open mode pages on this machine, such as development servers, are welcome.
     let origins = OriginPolicy::new(&config.http.allowed_origins, open);
@@ -103,7 +106,8 @@ pub(super) fn endpoint(parts: Parts<'_>) -> BoxEndpoint<'static, Response> {
         memory,
         clients,
     };
-    http::routes(http, (SocketApi(Arc::new(sockets)), StreamApi(Arc::new(streams))))
+    let pages = console::pages(config.console.enabled, &About::new(&config.console, open, ops));
+    http::routes(http, (SocketApi(Arc::new(sockets)), StreamApi(Arc::new(streams))), pages)
 }
 
 /// Which hosts a listener answers that needs no credential.

@@ -44,6 +44,17 @@ pub enum LogStore {
     Disk(PathBuf),
 }
 
+/// Where a link leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// As the setting's help says.
+    Auto,
+    /// There is none.
+    Nowhere,
+    /// To this page.
+    To(String),
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -242,6 +253,18 @@ impl FromSetting for Bytes {
         let size = bytesize::ByteSize::from_str(text);
         let size = size.map_err(|_| "expected a size, for example 4096, 32KiB or 8MiB".to_owned())?;
         if size > LARGEST { Err("it is larger than 1EiB".to_owned()) } else { Ok(Self(size.as_u64())) }
+    }
+}
+
+impl FromSetting for Link {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "" => Ok(Self::Nowhere),
+            // Anything else that a browser follows could be a script.
+            _ if text.starts_with("http://") || text.starts_with("https://") => Ok(Self::To(text.to_owned())),
+            _ => Err("expected auto, or a page such as https://grafana.example/".to_owned()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::parse::{Bytes, LogFormat, LogStore, RateLimit};
+use super::parse::{Bytes, Link, LogFormat, LogStore, RateLimit};
 use super::{ConfigError, Values};
 use crate::domain::OverflowPolicy;
 
@@ -64,6 +64,7 @@ sections! {
         max_connections_per_address: Option<usize>,
     }
     ops: Ops { listen: SocketAddr, }
+    console: Console { enabled: bool, metrics_url: Link, grafana_url: Link, }
     auth: Auth {
         api_keys_file: Option<PathBuf>,
         token_key_files: Vec<PathBuf>,

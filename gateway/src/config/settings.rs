@@ -95,6 +95,24 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("ops.listen", "127.0.0.1:9464", "Address of the operator's listener: metrics and health."),
     setting(
+        "console.enabled",
+        "true",
+        "Serve the developers' console at /. It shows nothing that its reader's credential does not allow; without it / leads to \
+         the manual.",
+    ),
+    setting(
+        "console.metrics_url",
+        "auto",
+        "Where the console's link to the metrics leads. auto: in open mode to the operator's listener, if it is on loopback; \
+         with keys nowhere. Empty: nowhere.",
+    ),
+    setting(
+        "console.grafana_url",
+        "auto",
+        "Where the console's link to Grafana leads. auto: in open mode to http://127.0.0.1:3000, where docker compose starts it; \
+         with keys nowhere. Empty: nowhere.",
+    ),
+    setting(
         "auth.api_keys_file",
         "",
         "File of API keys, made by `gateway key new`, with which senders and administrators show who they are. Read again \

@@ -192,4 +192,6 @@ pub enum Tag {
     Users,
     /// Named sets of users: send once, reach every subscriber.
     Topics,
+    /// How the gateway does. For dashboards there are metrics, on the operator's listener.
+    Gateway,
 }

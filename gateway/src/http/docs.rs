@@ -9,16 +9,12 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use poem::endpoint::make_sync;
 use poem::http::{StatusCode, header};
-use poem::middleware::{SetHeader, SetHeaderEndpoint};
-use poem::web::Redirect;
 use poem::{Endpoint, EndpointExt, Response, handler};
+
+use crate::edge::page;
 
 /// The frames of `notify.v1`, as committed.
 pub(super) const ASYNCAPI: &str = include_str!("../../../openapi/asyncapi.yaml");
-
-/// The rights of a device that no page of ours asks for. Only names that browsers know: they complain of others.
-const NO_DEVICES: &str = "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), \
-                          microphone=(), payment=(), usb=()";
 
 /// Its fields come and go, so the page is watched.
 const FORGET_CREDENTIALS: &str = r#"<script>
@@ -29,12 +25,6 @@ new MutationObserver(() => {
 }).observe(document.body, { childList: true, subtree: true });
 </script>
 "#;
-
-/// The front page is the manual.
-#[handler]
-pub(super) fn home() -> Redirect {
-    Redirect::temporary("/docs")
-}
 
 /// Every browser asks for one.
 #[handler]
@@ -54,7 +44,7 @@ pub(super) fn manual(html: String) -> impl Endpoint<Output = Response> {
             .content_type("text/html; charset=utf-8")
             .body(html.clone())
     });
-    answer.with(headers())
+    answer.with(page::headers())
 }
 
 /// Swagger UI asks for credentials in plain fields, which browsers remember and offer elsewhere: it shall not.
@@ -66,33 +56,13 @@ fn with_script(mut html: String) -> String {
 }
 
 pub(super) fn asyncapi() -> impl Endpoint {
-    inert(text("application/yaml", Bytes::from_static(ASYNCAPI.as_bytes())))
+    page::inert(text("application/yaml", Bytes::from_static(ASYNCAPI.as_bytes())))
 }
 
 pub(super) fn json(document: String) -> impl Endpoint {
-    inert(text("application/json", document.into()))
-}
-
-/// What is no page: a browser that takes it for one may do nothing with it.
-pub(super) fn inert<E: Endpoint>(endpoint: E) -> SetHeaderEndpoint<E> {
-    endpoint.with(headers().overriding(header::CONTENT_SECURITY_POLICY, policy::NOTHING))
+    page::inert(text("application/json", document.into()))
 }
 
 fn text(media_type: &'static str, text: Bytes) -> impl Endpoint {
     make_sync(move |_| Response::builder().content_type(media_type).body(text.clone()))
-}
-
-/// What every page says of itself besides its policy.
-fn headers() -> SetHeader {
-    SetHeader::new()
-        .overriding(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
-        .overriding(header::REFERRER_POLICY, "no-referrer")
-        // For browsers that do not know `frame-ancestors`.
-        .overriding(header::X_FRAME_OPTIONS, "DENY")
-        // No page that opens ours, and none that ours opens, holds on to its window.
-        .overriding("cross-origin-opener-policy", "same-origin")
-        .overriding("cross-origin-resource-policy", "same-origin")
-        .overriding("permissions-policy", NO_DEVICES)
-        // A page goes with its hashes, and both change with the version.
-        .overriding(header::CACHE_CONTROL, "no-cache")
 }

@@ -295,6 +295,7 @@ pub(super) fn route_of(pattern: Option<&PathPattern>) -> Option<&str> {
     Some(match pattern {
         // Below them, but nowhere.
         "/v1" | "/ws" | "/sse" => return None,
+        "/console/:file" => "/console/{file}",
         "/ws/:param0" => "/ws/{user}",
         "/sse/:param0" => "/sse/{user}",
         "/v1/notifications/:param0" => "/v1/notifications/{id}",

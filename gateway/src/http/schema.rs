@@ -3,5 +3,6 @@
 pub(super) mod outcomes;
 pub(super) mod pull;
 pub(super) mod sending;
+pub(super) mod stats;
 pub(super) mod topics;
 pub(super) mod users;

@@ -14,7 +14,7 @@ use super::forgotten::Forgotten;
 use super::ledger::Ledger;
 use super::mailbox::{Arrival, Bounds, Cursor, Effects, Floors, Item, Mailbox, PullLimits, Put, Readers};
 use super::session::{SessionHandle, SessionId};
-use super::{Attached, RegistryStats, StartAt, UserSummary};
+use super::{Attached, RegistryStats, StartAt, Totals, UserSummary};
 
 /// The users of one shard.
 #[derive(Default)]
@@ -256,6 +256,10 @@ impl Shard {
             user.mailbox.describe(&mut description);
             (Arc::clone(&user.name), description)
         })
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        Totals { known_users: self.users.len() as u64, online_users: self.online_users, ledger: self.ledger }
     }
 
     pub(super) fn take_stats(&mut self) -> RegistryStats {

@@ -40,6 +40,7 @@ mod security;
 mod send;
 mod slow_requests;
 mod sse;
+mod stats;
 mod tls;
 mod topics;
 mod torture;

@@ -7,7 +7,7 @@
 mod algorithms;
 mod audit;
 mod claims;
-mod credentials;
+pub(crate) mod credentials;
 mod description;
 mod doors;
 mod expiry;
@@ -21,7 +21,7 @@ mod rates;
 mod refresh;
 mod rotation;
 mod secrecy;
-mod secured;
+pub(crate) mod secured;
 mod senders;
 mod start;
 mod stuck_streams;

@@ -8,12 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-/// The policy of an answer that is no page: whatever a browser takes it for, it may do nothing.
-///
-/// What a policy does not name falls back to `default-src`, except `base-uri`, `form-action` and `frame-ancestors`;
-/// `object-src` is named for those who read it and for scanners.
-pub(super) const NOTHING: &str =
-    "default-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+use crate::edge::page::NOTHING;
 
 /// The policy of `html`, as the value of `Content-Security-Policy`.
 ///

@@ -50,6 +50,7 @@ fn operations() -> Vec<Operation> {
         operation(get.clone(), "/v1/users/bob", None, LOOKERS),
         operation(get.clone(), "/v1/users/bob/topics", None, LOOKERS),
         operation(get.clone(), "/v1/topics/news", None, LOOKERS),
+        operation(get.clone(), "/v1/stats", None, LOOKERS),
         operation(get, "/v1/users/bob/notifications", None, LISTENERS),
         operation(post, "/v1/users/bob/acks", Some(ack), LISTENERS),
         operation(delete.clone(), "/v1/users/bob", None, ADMINISTRATORS),
