@@ -43,11 +43,13 @@ macro_rules! files {
 
 /// What the page is made of.
 const FILES: &[File] = files! {
+    "choice.js": JAVASCRIPT,
     "console.css": "text/css; charset=utf-8",
     "console.js": JAVASCRIPT,
     "credential.js": JAVASCRIPT,
     "elements.js": JAVASCRIPT,
     "entry.js": JAVASCRIPT,
+    "fields.css": "text/css; charset=utf-8",
     "gateway.js": JAVASCRIPT,
     "icon.svg": "image/svg+xml",
     "latency.js": JAVASCRIPT,
@@ -55,6 +57,7 @@ const FILES: &[File] = files! {
     "mailbox.js": JAVASCRIPT,
     "outcome.js": JAVASCRIPT,
     "pane.js": JAVASCRIPT,
+    "panes.css": "text/css; charset=utf-8",
     "panes.js": JAVASCRIPT,
     "parts.css": "text/css; charset=utf-8",
     "plot.js": JAVASCRIPT,

@@ -91,7 +91,8 @@
  *   each connect, before the last token is over, and once more when one was refused. A gateway in open mode needs none.
  * @property {string} [after] where to begin if the store knows nothing: a position, `"start"` (everything that is kept) or `"now"`;
  *   absent: everything that is not acked
- * @property {PositionStore} [store] {@link memoryStore} unless said otherwise: a new page begins anew
+ * @property {PositionStore} [store] {@link memoryStore} unless said otherwise: a new page begins anew. Only one that outlives the
+ *   page lets the next page hear of what was lost meanwhile: without a position nobody knows what it misses.
  * @property {"auto" | "manual"} [ack] `auto`: acked as soon as all listeners have returned, or the loop over the client asks for
  *   the next item. `manual`: by {@link NotificationClient#ack}.
  * @property {"auto" | Transport} [transport] `auto`: a WebSocket, and server-sent events where something on the way blocks it
@@ -140,6 +141,10 @@ const ACK_DELAY_MS = 200;
 /** From the first byte to `welcome`. Beyond it the attempt is given up. */
 const CONNECT_TIMEOUT_MS = 15_000;
 
+/** For the answer to an ack that goes over HTTP; then it is sent again, and after each failure so much later. */
+const ACK_TIMEOUT_MS = 10_000;
+const ACK_PAUSE_MS = 2_000;
+
 /** Two heartbeats that come as late as they may, 20 % each: beyond it the line is dead. */
 const HEARTBEATS_TO_WAIT = 2.4;
 
@@ -149,11 +154,14 @@ const GOOD_SESSION_MS = 5_000;
 /** After one that was over sooner it comes back at once only once, whatever the code says. */
 const SHORT_SESSION_MS = 1_000;
 
-/** So many WebSockets in a row that did not come to life: something on the way may block them. */
+/** So many WebSockets in a row that did not come to life: something on the way may block them, and a stream is tried. */
 const BLOCKED_AFTER = 2;
 
-/** For so long server-sent events are taken for the only way. */
+/** A stream that works right after a WebSocket failed is the only way, it seems: for so long. */
 const STREAM_PREFERENCE_MS = 600_000;
+
+/** If streams had failed, too, the gateway was away and has just come back: a WebSocket is tried again so soon. */
+const STREAM_DOUBT_MS = 5_000;
 
 /** Items that wait for a loop over the client. When there are more the client leaves: they wait in the mailbox, which is bounded. */
 const MAX_UNREAD = 1_000;
@@ -206,7 +214,11 @@ export class NotificationClient extends EventTarget {
   #refreshesInPlace = true;
   /** WebSockets in a row that did not come to life. */
   #blocked = 0;
-  /** Until when server-sent events are tried first. */
+  /** The WebSocket has just failed: now a stream, to see whether it is only that. */
+  #tryStream = false;
+  /** Streams failed since anything worked: not WebSockets are blocked, the gateway is away. */
+  #streamFailed = false;
+  /** Until when a stream is tried first. */
   #streamUntil = 0;
   #wentOffline = false;
   /** Stops the listeners to the page's own events. */
@@ -419,15 +431,14 @@ export class NotificationClient extends EventTarget {
     const { transport } = this.#options;
     if (transport !== "auto") return transport;
     if (typeof WebSocket === "undefined") return "sse";
-    if (now() < this.#streamUntil) return "sse";
-    // By turns: a gateway that is away fails both, and one that is back shall not be met the poorer way.
-    return this.#blocked >= BLOCKED_AFTER && this.#blocked % 2 === 0 ? "sse" : "websocket";
+    return this.#tryStream || now() < this.#streamUntil ? "sse" : "websocket";
   }
 
   /** The connection is over, without anybody here having asked for it. @param {End} end */
   #lost(end) {
     const connection = /** @type {Connection} */ (this.#connection);
     this.#connection = null;
+    clearTimeout(this.#timer);
     const lasted = connection.lasted();
     if (lasted === null) {
       if (this.#options.transport === "auto") this.#countFailure(connection.transport, end);
@@ -443,6 +454,8 @@ export class NotificationClient extends EventTarget {
     } else if (end.code >= 4200 && end.code < 4300 && !this.#hurried) {
       this.#hurried = true;
       this.#comeBack(end, 0);
+    } else if (this.#tryStream) {
+      this.#comeBack(end, 0);
     } else {
       // The only large frame is the one with a token: from now on a new one means a new session.
       if (end.code === TOO_LARGE) this.#refreshesInPlace = false;
@@ -450,16 +463,37 @@ export class NotificationClient extends EventTarget {
     }
   }
 
-  /** @param {Transport} transport @param {End} end */
+  /** An attempt did not come to life. @param {Transport} transport @param {End} end */
   #countFailure(transport, end) {
     if (transport === "sse") {
+      this.#tryStream = false;
+      this.#streamFailed = true;
       this.#streamUntil = 0;
-      this.#blocked += 1;
-    } else if (end.code === BROKEN) {
-      this.#blocked += 1;
     } else {
-      // A close code came through: nothing blocks it.
+      // A close code that came through shows that nothing blocks it.
+      this.#blocked = end.code === BROKEN ? this.#blocked + 1 : 0;
+      this.#tryStream = this.#blocked >= BLOCKED_AFTER;
+    }
+  }
+
+  /** Something works. @param {Transport} transport */
+  #countSuccess(transport) {
+    const wasAway = this.#streamFailed;
+    this.#tryStream = this.#streamFailed = false;
+    if (transport === "websocket") {
       this.#blocked = 0;
+    } else if (this.#options.transport === "auto") {
+      // The next one that fails is enough.
+      this.#blocked = BLOCKED_AFTER - 1;
+      if (!wasAway) {
+        if (now() >= this.#streamUntil) this.#streamUntil = now() + STREAM_PREFERENCE_MS;
+        return;
+      }
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => {
+        this.#leave();
+        this.#connect();
+      }, STREAM_DOUBT_MS);
     }
   }
 
@@ -552,8 +586,7 @@ export class NotificationClient extends EventTarget {
   #welcome({ session, user, position, head, heartbeat_ms }) {
     const connection = /** @type {Connection} */ (this.#connection);
     this.#askedAgain = false;
-    this.#blocked = 0;
-    if (connection.transport === "sse" && now() >= this.#streamUntil) this.#streamUntil = now() + STREAM_PREFERENCE_MS;
+    this.#countSuccess(connection.transport);
     if (this.#received === null || !isSameEpoch(position, this.#received)) {
       // Of another epoch: `#resume` stays as it is until the gap has come that tells of it, so that no break can swallow it.
       if (this.#received === null) this.#resume = position;
@@ -927,16 +960,17 @@ function openStream(base, user, query, credential, { frame, ended }) {
       due = null;
       const headers = { "Content-Type": "application/json", ...authorization };
       const body = JSON.stringify({ position });
+      const signal = AbortSignal.timeout(ACK_TIMEOUT_MS);
       try {
         // `keepalive`: the last one outlives the page.
-        const answer = await fetch(`${base}/v1/users/${user}/acks`, { method: "POST", headers, body, keepalive: true });
+        const answer = await fetch(`${base}/v1/users/${user}/acks`, { method: "POST", headers, body, signal, keepalive: true });
         if (answer.status === 401) ended(await refusal(answer));
         if (answer.status >= 500 || answer.status === 429) throw new Error(answer.statusText);
       } catch {
         if (abort.signal.aborted) break;
         // Acks are cumulative: a later one may have come meanwhile.
         due ??= position;
-        await new Promise((resolve) => setTimeout(resolve, 2_000));
+        await new Promise((resolve) => setTimeout(resolve, ACK_PAUSE_MS));
       }
     }
     isAcking = false;

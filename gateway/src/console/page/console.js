@@ -5,7 +5,7 @@
  * `gateway.js` asks the gateway, `panes.js` receives, `sender.js` and `sent.js` send and follow, `stats.js` watches.
  */
 
-import { described } from "./credential.js";
+import { credentialIn, described } from "./credential.js";
 import { byId, say } from "./elements.js";
 import { Gateway } from "./gateway.js";
 import { SendTimes } from "./latency.js";
@@ -43,11 +43,12 @@ void gateway.look();
 /** Whether the gateway is there, what it is, and where more is to be read. */
 function showGateway() {
   const { about, isAway, hasKeys, nextTryAt } = gateway;
-  const state = byId("gateway-state", HTMLElement);
   const rest = Math.max(0, Math.ceil((nextTryAt - performance.now()) / 1_000));
-  const text = isAway ? `away, next try ${rest > 0 ? `in ${rest} s` : "now"}` : "running";
-  state.dataset.state = isAway ? "away" : "running";
-  if (state.textContent !== text) state.textContent = text;
+  const state = isAway ? "away" : "running";
+  byId("gateway-state", HTMLElement).dataset.state = state;
+  // Only the word is read aloud, not every second that passes.
+  say(byId("gateway-word", HTMLElement), state);
+  say(byId("gateway-countdown", HTMLElement), isAway ? `· next try ${rest > 0 ? `in ${rest} s` : "now"}` : "");
   document.body.classList.toggle("away", isAway);
   if (!about) return;
   byId("version", HTMLElement).textContent = about.version;
@@ -63,11 +64,11 @@ function showLink(link, address) {
 }
 
 function useCredential() {
-  gateway.credential = credential.value.trim();
+  gateway.credential = credentialIn(credential);
 }
 
 function showCredential() {
-  const given = credential.value.trim();
-  const nothing = "For sending and watching. It stays in this page's memory, and is gone with it.";
-  say(byId("credential-kind", HTMLElement), described(given, Date.now()) || nothing);
+  const nothing =
+    "For sending and watching: the README says under “Who may send and listen” how to get one. It stays in this page's memory.";
+  say(byId("credential-kind", HTMLElement), described(credentialIn(credential), Date.now()) || nothing);
 }

@@ -3,11 +3,17 @@
  * What a credential says about itself. It is read to help whoever pasted it; whether it is good only the gateway knows.
  */
 
-/** @typedef {"none" | "key" | "token"} CredentialKind */
+/** @typedef {"none" | "key" | "token" | "malformed"} CredentialKind */
+
+/** What was put into a field: people copy the word in front of it, and the end of the line. @param {HTMLInputElement} field */
+export function credentialIn(field) {
+  return field.value.trim().replace(/^bearer\s+/i, "");
+}
 
 /** Tokens have three parts with dots between; API keys have none. @param {string} credential @returns {CredentialKind} */
 export function kindOf(credential) {
   if (credential === "") return "none";
+  if (!/^[\w.~+/=-]+$/.test(credential)) return "malformed";
   return credential.split(".").length === 3 ? "token" : "key";
 }
 
@@ -20,12 +26,14 @@ export function described(credential, now) {
   switch (kindOf(credential)) {
     case "none":
       return "";
+    case "malformed":
+      return "This is neither an API key nor a token.";
     case "key":
       return "An API key.";
     case "token": {
       const { sub, exp, scope } = claimsOf(credential);
       if (sub === undefined) return "A token that cannot be read.";
-      const sends = scope?.split(" ").includes("send") ? ", may send" : "";
+      const sends = scope?.split(" ").includes("send") ? `, may send as ${sub}` : "";
       if (exp === undefined) return `A token of ${sub}${sends}.`;
       const end = DATE.format(new Date(exp * 1_000));
       return isOver(credential, now) ? `A token of ${sub}, over since ${end}.` : `A token of ${sub}${sends}, good until ${end}.`;

@@ -74,13 +74,22 @@ export class NotificationEntry {
     this.#showAck("acked", "true");
   }
 
+  get isAcked() {
+    return this.element.dataset.acked === "true";
+  }
+
   get isPending() {
     return this.element.dataset.acked === "false";
   }
 
+  /** It cannot be acked here any more: the connection that it came by is over. */
+  left() {
+    if (this.isPending) this.#showAck("not acked", "left");
+  }
+
   /** Another copy of it stands in the log now: that one is acked instead. */
   superseded() {
-    if (this.isPending) this.#showAck("", "none");
+    if (!this.isAcked) this.#showAck("", "none");
   }
 
   /** @param {string} text @param {string} measured @param {string} how */
@@ -90,7 +99,7 @@ export class NotificationEntry {
     this.#latency.title = `Latency of the push, ${how}`;
   }
 
-  /** @param {string} text @param {"true" | "false" | "none"} state */
+  /** @param {string} text @param {"true" | "false" | "left" | "none"} state */
   #showAck(text, state) {
     this.element.dataset.acked = state;
     say(this.#acked, text);

@@ -63,6 +63,8 @@ export class Gateway extends EventTarget {
   nextTryAt = 0;
   #credential = "";
   #pause = FIRST_PAUSE_MS;
+  /** Until the next question. @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
 
   constructor() {
     super();
@@ -77,8 +79,10 @@ export class Gateway extends EventTarget {
   }
 
   set credential(credential) {
-    if (credential === this.#credential) return;
-    this.#credential = credential;
+    // What is none fits into no header.
+    const usable = kindOf(credential) === "malformed" ? "" : credential;
+    if (usable === this.#credential) return;
+    this.#credential = usable;
     this.#changed();
   }
 
@@ -116,6 +120,10 @@ export class Gateway extends EventTarget {
       signal: AbortSignal.timeout(timeoutMs),
     });
     const given = await json(response);
+    if (response.ok && given === null) {
+      this.#lost();
+      throw new Away("what answers is no gateway");
+    }
     // A gateway that was started anew may have keys now.
     if (response.status === 401 && !this.hasKeys) void this.look();
     const isReplayed = response.headers.get("Idempotent-Replayed") === "true";
@@ -123,10 +131,10 @@ export class Gateway extends EventTarget {
     return { status: response.status, body: given, problem, isReplayed };
   }
 
-  /** @param {string} path @param {RequestInit} init */
-  async #fetch(path, init) {
+  /** @param {string} path @param {RequestInit} request */
+  async #fetch(path, request) {
     try {
-      const response = await fetch(path, { ...init, cache: "no-store", credentials: "omit", redirect: "error" });
+      const response = await fetch(path, { ...request, cache: "no-store", credentials: "omit", redirect: "error" });
       // A proxy whose gateway is gone.
       if (response.status === 502 || response.status === 504) throw new Away(response.statusText);
       return response;
@@ -142,10 +150,13 @@ export class Gateway extends EventTarget {
       const response = await this.#fetch("/console/about.json", { signal });
       const about = response.ok ? await json(response) : null;
       if (about === null) return this.#lost();
+      const isNews = this.isAway || JSON.stringify(about) !== JSON.stringify(this.about);
       this.about = about;
       this.isAway = false;
       this.#pause = FIRST_PAUSE_MS;
-      this.#changed();
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      if (isNews) this.#changed();
     } catch (error) {
       if (!(error instanceof Away)) throw error;
     }
@@ -153,16 +164,18 @@ export class Gateway extends EventTarget {
 
   /** It did not answer: from now on one question is asked, with growing pauses, until it does. */
   #lost() {
-    const now = performance.now();
     const isNew = !this.isAway;
-    if (!isNew && now < this.nextTryAt) return;
     this.isAway = true;
-    this.nextTryAt = now + this.#pause;
-    setTimeout(() => {
-      // Nobody sees it: the page asks when it is looked at again.
-      if (!document.hidden && this.isAway) void this.#look();
-    }, this.#pause);
-    this.#pause = Math.min(LONGEST_PAUSE_MS, this.#pause * 2);
+    // Others that were asked at the same time fail, too.
+    if (this.#timer === undefined) {
+      this.nextTryAt = performance.now() + this.#pause;
+      this.#timer = setTimeout(() => {
+        this.#timer = undefined;
+        // Nobody sees it: the page asks when it is looked at again.
+        if (!document.hidden) void this.#look();
+      }, this.#pause);
+      this.#pause = Math.min(LONGEST_PAUSE_MS, this.#pause * 2);
+    }
     if (isNew) this.#changed();
     else this.dispatchEvent(new Event("pause"));
   }

@@ -35,7 +35,8 @@ export class Log {
   #due = [];
   /** @type {Item | null} */
   #last = null;
-  #isDrawingDue = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #drawTimer;
   #drawnAt = Number.NEGATIVE_INFINITY;
   /** Not read aloud yet: how many notifications, and the last entry. @type {{notifications: number, last: Item} | null} */
   #unheard = null;
@@ -61,7 +62,11 @@ export class Log {
     this.#announcement = named(pane, "log-announced", HTMLElement);
     this.#sendTimes = sendTimes;
     this.#onAck = onAck;
-    this.#clear.addEventListener("click", () => this.clear());
+    this.#clear.addEventListener("click", () => {
+      this.clear();
+      // The button goes, and focus would go with it.
+      this.#empty.focus();
+    });
     this.clear();
   }
 
@@ -106,6 +111,13 @@ export class Log {
     this.#add({ kind: "remark", text, tone, times: 1, when });
   }
 
+  /** What is pending cannot be acked any more: the connection is over, or positions mean something else now. */
+  leavePending() {
+    // What was not drawn yet is pending, too.
+    if (this.#due.length > 0) this.#draw();
+    for (const entry of this.#entries.values()) entry.left();
+  }
+
   clear() {
     this.#due = [];
     this.#last = null;
@@ -124,16 +136,16 @@ export class Log {
     // More could not be seen; those who are not drawn are counted all the same.
     if (this.#due.length > MAX_ENTRIES) this.#due.shift();
     this.#announceSoon(item);
-    if (this.#isDrawingDue) return;
-    this.#isDrawingDue = true;
+    if (this.#drawTimer !== undefined) return;
     const pause = Math.max(0, this.#drawnAt + DRAW_EVERY_MS - performance.now());
     // The first of a burst at once, the others together.
     if (pause === 0) this.#draw();
-    else setTimeout(() => this.#draw(), pause);
+    else this.#drawTimer = setTimeout(() => this.#draw(), pause);
   }
 
   #draw() {
-    this.#isDrawingDue = false;
+    clearTimeout(this.#drawTimer);
+    this.#drawTimer = undefined;
     this.#drawnAt = performance.now();
     const items = this.#due;
     this.#due = [];

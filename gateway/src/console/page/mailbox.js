@@ -24,7 +24,8 @@ export class Mailbox {
   #gateway;
   #user = "";
   #onChange;
-  #looks = 0;
+  /** Until topics are asked for. */
+  #looksLeft = 0;
   #notice;
   #numbers;
   #pendingText;
@@ -70,7 +71,7 @@ export class Mailbox {
   }
 
   #lookAgain() {
-    this.#looks = 0;
+    this.#looksLeft = 0;
     this.#poll.wake();
   }
 
@@ -78,13 +79,15 @@ export class Mailbox {
     const user = this.#user;
     if (nameProblem(user) !== "") return null;
     if (!this.#gateway.answersKeys) return this.#refused();
+    // Before anything is waited for: meanwhile somebody may want to look again.
+    const isForTopics = this.#looksLeft <= 0;
+    this.#looksLeft = isForTopics ? LOOKS_FOR_TOPICS : this.#looksLeft - 1;
     const { body, problem } = await this.#gateway.ask("GET", `/v1/users/${part(user)}`);
     // Meanwhile it may be another's.
     if (user !== this.#user) return EVERY_MS;
     if (problem) return problem.status === 503 ? EVERY_MS : this.#refused();
     this.#show(body);
-    if (this.#looks % LOOKS_FOR_TOPICS === 0) await this.#lookForTopics(user);
-    this.#looks += 1;
+    if (isForTopics) await this.#lookForTopics(user);
     return EVERY_MS;
   }
 

@@ -54,6 +54,7 @@ export class SentNotification {
   #pause = FIRST_PAUSE_MS;
   /** Asks what became of it, while something may still change. @type {Poll | null} */
   #poll = null;
+  #isForgotten = false;
   #answer = named(this.element, "sent-answer", HTMLElement);
   #outcomes = named(this.element, "sent-outcomes", HTMLElement);
   #note = named(this.element, "sent-note", HTMLElement);
@@ -102,21 +103,23 @@ export class SentNotification {
       if (answer.problem) this.#refused(answer.problem);
       else this.#accepted(answer, isWaiting ? null : took);
     } catch (error) {
-      this.#sendTimes.end(null, this.#begun);
       if (!(error instanceof Away)) throw error;
+      this.#sendTimes.end(null, this.#begun);
       this.#unanswered();
     }
   }
 
-  /** It is about to change: asks soon. */
+  /** It has arrived, or was acked: the outcome is about to change. */
   hurry() {
     if (!this.#poll) return;
+    say(this.#note, "");
     this.#pause = FIRST_PAUSE_MS;
     this.#poll.wake();
   }
 
   /** It is not listed any more. */
   forget() {
+    this.#isForgotten = true;
     this.#poll?.stop();
     this.#poll = null;
     this.element.remove();
@@ -140,6 +143,7 @@ export class SentNotification {
     if (outcomes) return this.#settled(outcomes);
     this.#mark({ counts: { pending: recipients }, recipients: [], more: true });
     this.#noteWaiting(recipients);
+    if (this.#isForgotten) return;
     this.#poll = new Poll(this.#gateway, () => this.#ask());
     setTimeout(() => this.#poll?.wake(), FIRST_PAUSE_MS);
   }
@@ -153,8 +157,9 @@ export class SentNotification {
   /** @param {number} pending */
   #noteWaiting(pending) {
     if (pending === 0 || this.#online > 0) return say(this.#note, "");
-    const waiting = pending === 1 ? "The user is not connected: it waits in the mailbox." : "Nobody of them is connected: it waits in their mailboxes.";
-    say(this.#note, this.#request.isBrief ? "Nobody is connected, and with a time to live of 0 it does not wait." : waiting);
+    if (this.#request.isBrief) say(this.#note, "Nobody is connected, and with a time to live of 0 it does not wait.");
+    else if (pending === 1) say(this.#note, "The user is not connected: it waits in the mailbox.");
+    else say(this.#note, "Nobody of them is connected: it waits in their mailboxes.");
   }
 
   async #ask() {
@@ -208,9 +213,9 @@ export class SentNotification {
     this.#withdraw.disabled = true;
     try {
       const { body, problem } = await this.#gateway.ask("DELETE", `/v1/notifications/${part(this.id ?? "")}?limit=${MAX_SHOWN}`);
+      this.hurry();
       if (problem) say(this.#note, problem.status === 403 ? NEEDS.withdraw : problemText(problem));
       else this.#mark(body);
-      this.hurry();
     } catch (error) {
       if (!(error instanceof Away)) throw error;
       say(this.#note, "The gateway does not answer.");

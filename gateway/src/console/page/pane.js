@@ -2,31 +2,22 @@
 /**
  * A pane: one user's connection, from the form that opens it to the log of what comes.
  *
- * It holds one client at most, so that it never has two sockets. Its own credential stays in its field.
+ * It holds one client at most, so that it never has two sockets.
  */
 
 import { memoryStore, NotificationClient } from "/client.js";
-import { described, isOver } from "./credential.js";
+import { ChoiceForm } from "./choice.js";
+import { isOver } from "./credential.js";
 import { copyOf, named, say, swap } from "./elements.js";
 import { Log } from "./log.js";
 import { Mailbox } from "./mailbox.js";
-import { closed, nameProblem, NEEDS, plural, via } from "./words.js";
+import { closed, NEEDS, plural, via } from "./words.js";
 
 /** @typedef {import("/client.js").StateChange} StateChange */
 /** @typedef {import("/client.js").Welcome} Welcome */
+/** @typedef {import("./choice.js").Choice} Choice */
 /** @typedef {import("./gateway.js").Gateway} Gateway */
 /** @typedef {import("./latency.js").SendTimes} SendTimes */
-
-/** @typedef {"unacked" | "start" | "now"} Begin */
-
-/**
- * What is remembered of a pane: no credential.
- * @typedef {object} Choice
- * @property {string} user
- * @property {Begin} begin
- * @property {"auto" | "manual"} ack
- * @property {boolean} wasConnected
- */
 
 /**
  * What a pane needs of the page around it.
@@ -61,20 +52,14 @@ export class Pane {
   #next = "connected";
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #countdown;
+  #form;
   #log;
   #mailbox;
   #listening = new AbortController();
   #name = named(this.element, "pane-name", HTMLElement);
   #state = named(this.element, "pane-state", HTMLElement);
   #message = named(this.element, "pane-message", HTMLElement);
-  #line = named(this.element, "pane-line", HTMLElement);
-  #options = named(this.element, "pane-options", HTMLElement);
   #running = named(this.element, "pane-running", HTMLElement);
-  #user = named(this.element, "pane-user", HTMLInputElement);
-  #begin = named(this.element, "pane-begin", HTMLSelectElement);
-  #ack = named(this.element, "pane-ack", HTMLSelectElement);
-  #credentialField = named(this.element, "pane-credential-field", HTMLElement);
-  #credential = named(this.element, "pane-credential", HTMLInputElement);
   #cut = named(this.element, "pane-cut", HTMLButtonElement);
   #resume = named(this.element, "pane-resume", HTMLButtonElement);
 
@@ -84,34 +69,26 @@ export class Pane {
    */
   constructor(choice, around) {
     this.#around = around;
+    this.#form = new ChoiceForm(this.element, around.gateway, choice);
     this.#log = new Log(this.element, around.sendTimes, (notification) => {
       this.#client?.ack(notification);
       around.onArrival(notification.id);
     });
     this.#mailbox = new Mailbox(this.element, around.gateway, () => this.#showPlaceholder());
-    this.#user.value = choice.user;
-    this.#begin.value = choice.begin;
-    this.#ack.value = choice.ack;
     this.#listen();
     this.#showUser();
-    this.#showKeys();
     if (choice.wasConnected) this.#log.remark("was connected before the page was left");
   }
 
   /** What is to be remembered. @returns {Choice} */
   get choice() {
-    return {
-      user: this.#user.value,
-      begin: /** @type {Begin} */ (this.#begin.value),
-      ack: this.#ack.value === "manual" ? "manual" : "auto",
-      wasConnected: this.#client !== null,
-    };
+    const { user, begin, ack } = this.#form;
+    return { user, begin, ack, wasConnected: this.#client !== null };
   }
 
   /** For whoever opened it by keyboard. */
   focus() {
-    this.#user.select();
-    this.#user.focus();
+    this.#form.focus();
   }
 
   #listen() {
@@ -122,10 +99,9 @@ export class Pane {
       event.preventDefault();
       this.#connect();
     });
-    this.#user.addEventListener("input", () => this.#showUser());
-    for (const choice of [this.#user, this.#begin, this.#ack]) choice.addEventListener("change", () => onChange(this));
-    this.#credential.addEventListener("input", () => this.#showKeys());
-    gateway.addEventListener("change", () => this.#showKeys(), { signal: this.#listening.signal });
+    this.#form.onUser(() => this.#showUser());
+    this.#form.onChange(() => onChange(this));
+    gateway.addEventListener("change", () => this.#form.showKeys(), { signal: this.#listening.signal });
     this.#cut.addEventListener("click", () => this.#client?.pause());
     this.#resume.addEventListener("click", () => {
       this.#next = "resumed";
@@ -136,13 +112,12 @@ export class Pane {
 
   #connect() {
     if (this.#client) return;
-    const { user, begin, ack } = this.choice;
-    const problem = nameProblem(user);
-    this.#user.setAttribute("aria-invalid", String(problem !== ""));
+    const problem = this.#form.check();
     this.#warn(problem);
-    if (problem !== "") return this.#user.focus();
+    if (problem !== "") return;
 
     // After a refusal the place still holds, as long as nothing else was chosen.
+    const { user, begin, ack, summary } = this.#form;
     const placeOf = JSON.stringify([user, begin, ack]);
     const isKept = this.#placeOf === placeOf;
     this.#next = isKept ? "resumed" : "connected";
@@ -151,7 +126,7 @@ export class Pane {
       this.#placeOf = "";
     }
 
-    const token = async () => this.#shownCredential;
+    const token = async () => this.#form.credential;
     const after = begin === "unacked" ? {} : { after: begin };
     const client = new NotificationClient({ user, ack, token, store: this.#store, maxBackoffMs: LONGEST_PAUSE_MS, ...after });
     this.#client = client;
@@ -164,16 +139,19 @@ export class Pane {
       this.#log.arrived(detail, ack === "auto");
       this.#around.onArrival(detail.id);
     });
-    client.addEventListener("gap", ({ detail }) => this.#log.missing(detail));
-    named(this.element, "pane-summary", HTMLElement).textContent =
-      `Began with ${chosen(this.#begin)}; acks ${chosen(this.#ack)}.`;
+    client.addEventListener("gap", ({ detail }) => {
+      if (detail.reason === "epoch") this.#log.leavePending();
+      this.#log.missing(detail);
+    });
+    named(this.element, "pane-summary", HTMLElement).textContent = summary;
     this.#show("connecting", "connecting");
     this.#around.onChange(this);
   }
 
   /** @param {Welcome} welcome */
-  #welcomed({ position }) {
-    this.#log.remark(`${this.#next} behind ${position}`);
+  #welcomed({ user, position }) {
+    const who = this.#next === "connected" ? ` as ${user}` : "";
+    this.#log.remark(`${this.#next}${who} behind ${position}`);
     this.#next = "reconnected";
     this.#mailbox.hurry();
   }
@@ -203,6 +181,7 @@ export class Pane {
         return this.#wait(retryInMs ?? 0);
       case "closed":
         this.#client = null;
+        this.#log.leavePending();
         if (error) this.#refused(error.code, error.reason);
         else this.#disconnected();
         this.#around.onChange(this);
@@ -222,23 +201,18 @@ export class Pane {
     this.#show("closed", `closed: ${code}${reason ? ` ${reason.replaceAll("_", " ")}` : ""}`);
     this.element.dataset.code = String(code);
     const isAboutCredential = this.#around.gateway.hasKeys && (code === INVALID_TOKEN || code === FORBIDDEN);
-    this.#credential.setAttribute("aria-invalid", String(isAboutCredential));
+    this.#form.markCredential(isAboutCredential);
     const place = this.#placeOf === "" ? "" : ": it goes on where it was";
-    const advice = isAboutCredential ? ` ${NEEDS.listen} Paste another and connect${place}.` : "";
+    const what = this.#form.credential === "" ? "one" : "another";
+    const advice = isAboutCredential ? ` ${NEEDS.listen} Paste ${what} and connect${place}.` : "";
     this.#warn(`The gateway closed this connection: ${words}.${advice}`);
-    this.#showKeys();
   }
 
   /** What the gateway's answer leaves open, but the page can see. @param {string} otherwise */
   #credentialFault(otherwise) {
-    const credential = this.#shownCredential;
+    const { credential } = this.#form;
     if (credential === "") return `a credential is missing (${INVALID_TOKEN})`;
     return isOver(credential, Date.now()) ? `the token is over (${INVALID_TOKEN})` : otherwise;
-  }
-
-  /** Its own, or else the sender's. */
-  get #shownCredential() {
-    return this.#credential.value.trim() || this.#around.gateway.credential;
   }
 
   /** @param {number} milliseconds until it comes back */
@@ -263,21 +237,21 @@ export class Pane {
     if (state !== "closed") delete dataset.code;
     const isDone = state === "idle" || state === "closed";
     // Where the gateway has keys it is the credential that is to be mended.
-    const mending = state === "closed" && this.#around.gateway.hasKeys ? [this.#credentialField] : [];
-    if (isDone) swap([this.#running], [...mending, this.#line, this.#options]);
-    else swap([this.#line, this.#options], [this.#running]);
+    const mending = state === "closed" && this.#around.gateway.hasKeys ? [this.#form.credentialField] : [];
+    if (isDone) swap([this.#running], [...mending, ...this.#form.idleFields]);
+    else swap(this.#form.idleFields, [this.#running]);
     if (state === "paused") swap([this.#cut], [this.#resume]);
     else swap([this.#resume], [this.#cut]);
     if (state === "open") {
       this.#warn("");
-      this.#credential.removeAttribute("aria-invalid");
+      this.#form.markCredential(false);
     }
     this.#showPlaceholder();
   }
 
   /** Whose pane it is, as the form says. */
   #showUser() {
-    const user = this.#user.value;
+    const { user } = this.#form;
     this.#name.textContent = user || "nobody";
     this.#log.name = user;
     this.#mailbox.user = user;
@@ -285,19 +259,15 @@ export class Pane {
     this.#showPlaceholder();
   }
 
-  #showKeys() {
-    this.#credentialField.hidden = !this.#around.gateway.hasKeys;
-    named(this.element, "pane-credential-kind", HTMLElement).textContent = described(this.#credential.value.trim(), Date.now());
-  }
-
   /** What the empty log says: what waits, and how it comes. */
   #showPlaceholder() {
-    const user = this.#user.value || "nobody";
-    const { state } = this.element.dataset;
+    const user = this.#form.user || "nobody";
     const pending = this.#mailbox.pending ?? 0;
+    const waiting = `${plural(pending, "notification")} for ${user} ${pending === 1 ? "waits" : "wait"}.`;
+    const { state } = this.element.dataset;
     if (state === "open") this.#log.placeholder = `Connected. What is sent to ${user} appears here.`;
     else if (state === "paused") this.#log.placeholder = `Cut. What is sent to ${user} now waits, and comes on Resume.`;
-    else if (pending > 0) this.#log.placeholder = `${plural(pending, "notification")} for ${user} ${pending === 1 ? "waits" : "wait"}. Connect, and ${pending === 1 ? "it comes" : "they come"}.`;
+    else if (pending > 0) this.#log.placeholder = `${waiting} Connect, and ${pending === 1 ? "it comes" : "they come"}.`;
     else this.#log.placeholder = `Connect to receive as ${user}. What is sent before waits, and comes then.`;
   }
 
@@ -316,9 +286,4 @@ export class Pane {
     client?.close();
     this.element.remove();
   }
-}
-
-/** What a field shows as chosen. @param {HTMLSelectElement} select */
-function chosen(select) {
-  return select.selectedOptions[0]?.textContent ?? "";
 }

@@ -3,10 +3,11 @@
  * The panes side by side, and what the browser remembers of them: users and choices, never a credential.
  */
 
+import { choiceFrom, freshChoice } from "./choice.js";
 import { byId } from "./elements.js";
 import { Pane } from "./pane.js";
 
-/** @typedef {import("./pane.js").Choice} Choice */
+/** @typedef {import("./choice.js").Choice} Choice */
 /** @typedef {import("./pane.js").Surroundings} Surroundings */
 
 /** Where the browser keeps it. */
@@ -31,7 +32,7 @@ export class Panes {
     this.#around = around;
     for (const choice of remembered()) this.#open(choice);
     this.#add.addEventListener("click", () => {
-      this.#open(fresh(this.#nextName())).focus();
+      this.#open(freshChoice(this.#nextName())).focus();
       this.#remember();
     });
     this.#update();
@@ -83,24 +84,9 @@ export class Panes {
 function remembered() {
   try {
     const kept = JSON.parse(localStorage.getItem(KEY) ?? "null");
-    if (Array.isArray(kept) && kept.length > 0) return kept.slice(0, MAX_PANES).map(choiceOf);
+    if (Array.isArray(kept) && kept.length > 0) return kept.slice(0, MAX_PANES).map(choiceFrom);
   } catch {
     // As good as nothing.
   }
-  return [fresh("bob")];
-}
-
-/** Whatever was kept, as a choice. @param {any} kept @returns {Choice} */
-function choiceOf(kept) {
-  return {
-    user: typeof kept?.user === "string" ? kept.user : "bob",
-    begin: kept?.begin === "start" || kept?.begin === "now" ? kept.begin : "unacked",
-    ack: kept?.ack === "manual" ? "manual" : "auto",
-    wasConnected: kept?.wasConnected === true,
-  };
-}
-
-/** @param {string} user @returns {Choice} */
-function fresh(user) {
-  return { user, begin: "unacked", ack: "auto", wasConnected: false };
+  return [freshChoice("bob")];
 }

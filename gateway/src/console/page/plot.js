@@ -28,7 +28,7 @@ export class Plot {
   #area = document.createElementNS(SVG, "path");
   #line = document.createElementNS(SVG, "path");
   #most = named(this.element, "plot-most", HTMLElement);
-  #value = named(this.element, "plot-value", HTMLOutputElement);
+  #value = named(this.element, "plot-value", HTMLElement);
   /** Oldest first. @type {{at: number, value: number}[]} */
   #points = [];
 
@@ -68,14 +68,14 @@ export class Plot {
     const last = this.#points.at(-1);
     const most = Math.max(0, ...this.#points.map(({ value }) => value));
     const current = last ? `${number(last.value)}${this.#unit}` : "–";
-    if (this.#value.value !== current) this.#value.value = current;
+    this.#value.textContent = current;
     this.#most.textContent = last ? `max ${number(most)}` : "";
     const spoken = last ? `now ${current}, at most ${number(most)}` : "no value yet";
     this.#drawing.setAttribute("aria-label", `${this.#name}, last two minutes: ${spoken}`);
     const runs = this.#runs(last?.at ?? 0, most);
     this.#line.setAttribute("d", runs.map((run) => `M${run.join("L")}`).join(""));
-    const closed = runs.map((run) => `M${x(run[0])},${HEIGHT}L${run.join("L")}L${x(run.at(-1))},${HEIGHT}Z`);
-    this.#area.setAttribute("d", closed.join(""));
+    const filled = runs.map((run) => `M${across(run[0])},${HEIGHT}L${run.join("L")}L${across(run.at(-1))},${HEIGHT}Z`);
+    this.#area.setAttribute("d", filled.join(""));
   }
 
   /**
@@ -101,7 +101,7 @@ export class Plot {
   }
 }
 
-/** @param {string | undefined} place */
-function x(place) {
+/** How far right a place is. @param {string | undefined} place */
+function across(place) {
   return place?.split(",")[0] ?? "0";
 }

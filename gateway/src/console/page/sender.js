@@ -55,7 +55,7 @@ export class Sender {
     const [, name, index] = /^([a-z_]+)(?:\[(\d+)\])?/.exec(field ?? "") ?? [];
     if (name === undefined || !FIELDS.includes(name)) return;
     const element = document.getElementById(name === "topic" && this.#target !== "topic" ? "to" : name);
-    if (!(element instanceof HTMLInputElement || element instanceof HTMLTextAreaElement || element instanceof HTMLSelectElement)) return;
+    if (!element) return;
     if (this.#options.contains(element)) this.#options.open = true;
     element.setAttribute("aria-invalid", "true");
     element.focus();
@@ -93,7 +93,8 @@ export class Sender {
     if (target === "users" && to.length === 0) return this.#wrong("to", "To whom? Name one user at least.");
     if (target === "topic" && topic === "") return this.#wrong("topic", "To which topic?");
     const seconds = text("ttl_seconds").trim();
-    if (seconds !== "" && !/^\d+$/.test(seconds)) return this.#wrong("ttl_seconds", "The time to live is a whole number of seconds.");
+    const isWhole = seconds === "" || /^\d+$/.test(seconds);
+    if (!isWhole) return this.#wrong("ttl_seconds", "The time to live is a whole number of seconds.");
     if (!this.#checkData()) return this.#wrong("data", "The data is no JSON.");
 
     const head = {

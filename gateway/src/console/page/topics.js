@@ -70,7 +70,8 @@ export class Topics {
 
   /** @param {string} topic */
   async #subscribe(topic) {
-    const problem = topic === "*" ? "Everybody who is connected gets what is sent to *: it takes no subscription." : nameProblem(topic);
+    const everybody = "Everybody who is connected gets what is sent to *: it takes no subscription.";
+    const problem = topic === "*" ? everybody : nameProblem(topic);
     this.#problem.textContent = problem;
     if (problem === "" && (await this.#change("PUT", topic))) this.#name.value = "";
   }
