@@ -92,9 +92,10 @@ impl StreamApi {
     /// `curl -N http://127.0.0.1:8000/sse/bob`. (*Try it out* shows nothing: it waits for an end that does not come.)
     ///
     /// The events are the frames of the WebSocket: `event` is the frame's `type` (`welcome`, `notification`, `gap`,
-    /// `heartbeat`, `drain`), `data` is the frame, one line of JSON, and `id` is the client's position after it: on a
-    /// `welcome` and a `notification` its `position`, on a `gap` its `until`. A `heartbeat`, a `drain` and a notification for
-    /// everybody who is connected have no `id`.
+    /// `heartbeat`, `drain`, `close`), `data` is the frame, one line of JSON, and `id` is the client's position after it: on a
+    /// `welcome` and a `notification` its `position`, on a `gap` its `until`. A `heartbeat`, a `drain`, a `close` and a notification
+    /// for everybody who is connected have no `id`. `close` is the last one of a stream that the gateway ends: its `code` and
+    /// `reason` are those that a WebSocket is closed with.
     ///
     /// An `EventSource` comes back by itself after a break, with the last `id` in `Last-Event-ID`, and misses nothing that is
     /// still there. Before a `drain` comes `retry`, with when to come back. It does not come back after an answer other than
@@ -104,7 +105,7 @@ impl StreamApi {
     /// with an `EventSource`. The stream ends when the token is over: there is no `refreshed` here, a client opens another one.
     ///
     /// Nothing comes back on the stream, so acks go to `POST /v1/users/{user}/acks`. Such an ack covers everything in the
-    /// mailbox up to its position, what this session was not given included. Without acks a session that names no position
+    /// mailbox up to its position, what this session was not given included, unless its `after` says where the reading began. Without acks a session that names no position
     /// begins with the same notifications again.
     #[oai(path = "/sse/:user", method = "get", operation_id = "receiveEvents", tag = "Tag::Receiving")]
     async fn receive(

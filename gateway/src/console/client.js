@@ -71,8 +71,8 @@
  */
 
 /**
- * What was dealt with: everything behind `since`, up to and including `position`.
- * @typedef {{position: string, since: string}} Bookmark
+ * What was dealt with: everything behind `since`, up to and including `position`, in the mailbox of `user`.
+ * @typedef {{position: string, since: string, user?: string}} Bookmark
  */
 
 /**
@@ -80,24 +80,25 @@
  * @typedef {object} PositionStore
  * @property {() => Bookmark | null | Promise<Bookmark | null>} load
  * @property {(bookmark: Bookmark) => unknown} save called a few times a second at most
- * @property {() => void} clear
+ * @property {() => unknown} clear called when its position has lost its meaning
  */
 
 /**
  * @typedef {object} Options
  * @property {string} user whose notifications
- * @property {string | URL} [url] the gateway; where this module came from, unless said otherwise
- * @property {() => string | null | undefined | Promise<string | null | undefined>} [token] a credential of the user. Asked before
- *   each connect, before the last token is over, and once more when one was refused. A gateway in open mode needs none.
+ * @property {string | URL} [url] the gateway; where this module came from, unless said otherwise. In a bundle say it.
+ * @property {(why: {refused: boolean}) => string | null | undefined | Promise<string | null | undefined>} [token] a credential of the
+ *   user. Asked before each connect, before the last token is over, and once more when one was refused: then what is cached is of no
+ *   use. One that fails is asked again later; a {@link ConnectionRefused} thrown by it is the end. A gateway in open mode needs none.
  * @property {string} [after] where to begin if the store knows nothing: a position, `"start"` (everything that is kept) or `"now"`;
  *   absent: everything that is not acked
  * @property {PositionStore} [store] {@link memoryStore} unless said otherwise: a new page begins anew. Only one that outlives the
  *   page lets the next page hear of what was lost meanwhile: without a position nobody knows what it misses.
- * @property {"auto" | "manual"} [ack] `auto`: acked as soon as all listeners have returned, or the loop over the client asks for
- *   the next item. `manual`: by {@link NotificationClient#ack}.
+ * @property {"auto" | "manual"} [ack] `auto`: acked as soon as all listeners have returned, or thrown, or the loop over the client
+ *   asks for the next item; nobody waits for a promise of a listener. `manual`: by {@link NotificationClient#ack}.
  * @property {"auto" | Transport} [transport] `auto`: a WebSocket, and server-sent events where something on the way blocks it
- * @property {number} [minBackoffMs] the longest first pause before coming back (500)
- * @property {number} [maxBackoffMs] the longest pause at all (30,000)
+ * @property {number} [minBackoffMs] the first pause before coming back is at most so long (500), and each further one twice as long
+ * @property {number} [maxBackoffMs] until it is at most so long (30,000), unless the gateway says when
  */
 
 /**
@@ -138,12 +139,19 @@ export class ConnectionRefused extends Error {
 /** Acks are gathered for so long: they are cumulative. The same for what is written to the store. */
 const ACK_DELAY_MS = 200;
 
-/** From the first byte to `welcome`. Beyond it the attempt is given up. */
+/** From the attempt to `welcome`. Beyond it the attempt is given up. */
 const CONNECT_TIMEOUT_MS = 15_000;
 
-/** For the answer to an ack that goes over HTTP; then it is sent again, and after each failure so much later. */
+/** For the page's own answers: a token, a bookmark. People may have to sign in for one. */
+const PAGE_TIMEOUT_MS = 60_000;
+
+/** For the answer to an ack that goes over HTTP; then it is sent again, after a pause that grows with each failure. */
 const ACK_TIMEOUT_MS = 10_000;
 const ACK_PAUSE_MS = 2_000;
+const MAX_ACK_PAUSE_MS = 30_000;
+
+/** Of a `welcome` that does not say. */
+const HEARTBEAT_MS = 25_000;
 
 /** Two heartbeats that come as late as they may, 20 % each: beyond it the line is dead. */
 const HEARTBEATS_TO_WAIT = 2.4;
@@ -166,8 +174,17 @@ const STREAM_DOUBT_MS = 5_000;
 /** Items that wait for a loop over the client. When there are more the client leaves: they wait in the mailbox, which is bounded. */
 const MAX_UNREAD = 1_000;
 
-/** A token is replaced so long before its end, or in the last fifth of its life. */
+/** A token is replaced one to two of these before its end, or one to two fifths of what is left of its life. */
 const REFRESH_LEAD_MS = 60_000;
+
+/** `token` is asked for another one so long after it had none, and each time twice as long. */
+const REFRESH_PAUSE_MS = 1_000;
+
+/** A `Retry-After` is not heeded longer than this: it may be of another server that stands in the way. */
+const MAX_RETRY_AFTER_MS = 300_000;
+
+/** Ids that are remembered: after the log was lost, what came before may come once more, at another position. */
+const REMEMBERED_IDS = 1_000;
 
 /** The longest time that a browser's timer can wait. */
 const MAX_TIMER_MS = 2_147_483_647;
@@ -176,12 +193,13 @@ const MAX_TIMER_MS = 2_147_483_647;
 const BROKEN = 1006;
 const INVALID_TOKEN = 4001;
 const TOO_LARGE = 1009;
+const OVERLOADED = 1013;
 
 /**
  * One user's notifications.
  *
- * Begins by itself, in a later task: whoever adds listeners in the turn that made it misses nothing, and one that is closed in
- * that turn, as frameworks do that mount everything twice, never opens a connection.
+ * Begins by itself, as soon as somebody listens to `notification` or loops over it, in a later task: one that is closed in the turn
+ * that made it, as frameworks do that mount everything twice, never opens a connection.
  *
  * Listen to `notification`, `gap`, `state` and `welcome`, or loop: `for await (const item of client)` gives notifications and gaps
  * in order. Whoever loops once has to go on: what is not taken is not acked, and beyond a thousand items the client leaves the
@@ -193,7 +211,7 @@ export class NotificationClient extends EventTarget {
   /** @type {Required<Pick<Options, "user" | "ack" | "transport" | "minBackoffMs" | "maxBackoffMs" | "store">> & Options} */
   #options;
   /** @type {string} */
-  #base;
+  #address;
   /** @type {State} */
   #state = "connecting";
   /** @type {Connection | null} */
@@ -206,9 +224,14 @@ export class NotificationClient extends EventTarget {
   #attempt = 0;
   /** Which attempt to connect is the current one: whatever belongs to an older one comes too late. */
   #generation = 0;
+  /** Somebody listens: there is a point in connecting. */
+  #isHeard = false;
+  /** The store was asked. */
   #begun = false;
-  /** A credential was refused, and `token` asked once more. */
+  /** A credential was refused, and `token` asked once more; no good session was since. */
   #askedAgain = false;
+  /** The last credential was refused. */
+  #wasRefused = false;
   /** It has come back at once, and no session of some length was since. */
   #hurried = false;
   #refreshesInPlace = true;
@@ -237,6 +260,11 @@ export class NotificationClient extends EventTarget {
   #saved = true;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #ackTimer;
+  /** The last notifications. @type {Set<string>} */
+  #ids = new Set();
+  #isDelivering = false;
+  /** What a listener asked for while the client was calling it. @type {(() => void) | null} */
+  #afterwards = null;
 
   /** For loops, and not dealt with yet, oldest first. @type {Unread[]} */
   #unread = [];
@@ -252,6 +280,8 @@ export class NotificationClient extends EventTarget {
   constructor(options) {
     super();
     if (typeof options?.user !== "string" || options.user === "") throw new TypeError("NotificationClient: `user` is missing");
+    const { after = "now" } = options;
+    if (after !== "start" && after !== "now" && !isPosition(after)) throw new TypeError("NotificationClient: `after` is no position");
     this.#options = {
       ...options,
       ack: options.ack ?? "auto",
@@ -260,9 +290,10 @@ export class NotificationClient extends EventTarget {
       maxBackoffMs: options.maxBackoffMs ?? 30_000,
       store: options.store ?? memoryStore(),
     };
-    this.#base = new URL(options.url ?? new URL(import.meta.url).origin, globalThis.location?.href).href.replace(/\/+$/, "");
+    this.#address = gatewayAt(options.url);
+    // Of half a character nothing can be made: told at once, not at each attempt.
+    encodeURIComponent(options.user);
     this.#watchPage();
-    this.#timer = setTimeout(() => this.#begin(), 0);
   }
 
   /** Whose notifications. */
@@ -272,7 +303,7 @@ export class NotificationClient extends EventTarget {
 
   /** The gateway. */
   get url() {
-    return this.#base;
+    return this.#address;
   }
 
   /** How it is connected. */
@@ -285,7 +316,7 @@ export class NotificationClient extends EventTarget {
     return this.#state === "open" ? (this.#connection?.transport ?? null) : null;
   }
 
-  /** Up to where the page has dealt with everything; `null` before the first session. @returns {string | null} */
+  /** Up to where the page has dealt with everything; `null` as long as nobody knows. @returns {string | null} */
   get position() {
     return this.#bookmark?.position ?? null;
   }
@@ -299,61 +330,71 @@ export class NotificationClient extends EventTarget {
     const given = typeof position === "string" ? position : position.type === "gap" ? position.until : position.position;
     if (given === undefined || this.#received === null || !isSameEpoch(given, this.#received)) return;
     const reached = isBeyond(given, this.#received) ? this.#received : given;
-    if (this.#acked !== null && isSameEpoch(reached, this.#acked) && !isBeyond(reached, this.#acked)) return;
+    const before = this.#acked ?? this.#since;
+    if (before !== null && isSameEpoch(reached, before) && !isBeyond(reached, before)) return;
     this.#acked = reached;
     this.#settle();
   }
 
   /** Leaves the gateway, and keeps its place: what is sent meanwhile waits. */
   pause() {
-    if (this.#state === "closed" || this.#state === "paused") return;
-    this.#leave();
-    this.#change({ state: "paused" });
+    this.#whenDelivered(() => {
+      if (this.#state === "closed" || this.#state === "paused") return;
+      this.#leave();
+      this.#change({ state: "paused" });
+    });
   }
 
   /** Comes back behind where it left. */
   resume() {
-    if (this.#state !== "paused") return;
-    this.#isFull = false;
-    this.#attempt = 0;
-    this.#connect();
+    this.#whenDelivered(() => {
+      if (this.#state !== "paused") return;
+      this.#attempt = 0;
+      this.#connect();
+    });
   }
 
-  /** Leaves for good. What was dealt with is acked; loops over the client end. */
+  /** Leaves for good. What was dealt with is acked; loops over the client end, and what they had not taken waits in the mailbox. */
   close() {
-    this.#end();
+    this.#whenDelivered(() => this.#end());
   }
 
   /**
-   * Notifications and gaps, in order, from now on. Several loops share them. An item is dealt with when its loop asks for the next.
-   * @returns {AsyncIterator<Notification | Gap, undefined>}
+   * Notifications and gaps, in order, from now on. Several loops share them. An item is dealt with when its loop asks for the next;
+   * one at which a loop was left, by `break` or an exception, is not: the next loop begins with it.
+   * @returns {AsyncIterableIterator<Notification | Gap, undefined>}
    */
   [Symbol.asyncIterator]() {
     this.#isLooped = true;
-    /** @type {Unread | null} */
-    let held = null;
-    const done = () => {
-      if (held === null) return;
-      const entry = held;
-      held = null;
-      this.#unread = this.#unread.filter((unread) => unread !== entry);
-      this.#settle();
-      if (this.#isFull && this.#unread.length <= MAX_UNREAD / 2) {
-        this.#isFull = false;
-        this.#connect();
-      }
-    };
+    this.#heard();
+    /** What it was given and has not dealt with. @type {Unread[]} */
+    let held = [];
+    let isOver = false;
+    /** @type {Reader[]} */
+    const waiting = [];
     return {
+      [Symbol.asyncIterator]() {
+        return this;
+      },
       next: () => {
-        done();
+        const done = held;
+        held = [];
+        this.#dealWith(done);
         return new Promise((resolve, reject) => {
-          this.#readers.push({ resolve, reject, taken: (entry) => (held = entry) });
+          if (isOver) return resolve({ done: true, value: undefined });
+          const reader = { taken: (/** @type {Unread} */ unread) => held.push(unread), resolve, reject };
+          waiting.push(reader);
+          this.#readers.push(reader);
           this.#handOut();
         });
       },
-      // The loop was left with `break`: with this item it is done, what waits behind it is for the next loop.
       return: async () => {
-        done();
+        isOver = true;
+        for (const unread of held) unread.taken = false;
+        held = [];
+        this.#readers = this.#readers.filter((reader) => !waiting.includes(reader));
+        for (const reader of waiting) reader.resolve({ done: true, value: undefined });
+        this.#handOut();
         return { done: true, value: undefined };
       },
     };
@@ -368,6 +409,7 @@ export class NotificationClient extends EventTarget {
    */
   addEventListener(type, listener, options) {
     super.addEventListener(type, /** @type {EventListener} */ (listener), options);
+    if (type === "notification") this.#heard();
   }
 
   /**
@@ -383,47 +425,57 @@ export class NotificationClient extends EventTarget {
 
   // Connecting, and coming back.
 
-  async #begin() {
-    const generation = ++this.#generation;
-    /** @type {Bookmark | null} */
-    let bookmark = null;
-    try {
-      bookmark = await this.#options.store.load();
-    } catch {
-      // As good as none: what was not acked comes again.
-    }
-    if (generation !== this.#generation) return;
-    // What is no position would be refused for ever.
-    if (bookmark && isPosition(bookmark.position) && isPosition(bookmark.since)) {
-      this.#bookmark = { position: bookmark.position, since: bookmark.since };
-      this.#received = this.#resume = this.#acked = bookmark.position;
-      this.#since = bookmark.since;
-    }
-    this.#begun = true;
-    await this.#connect();
+  /** Somebody listens from now on: the first one makes it begin, in a later task. */
+  #heard() {
+    if (this.#isHeard) return;
+    this.#isHeard = true;
+    if (this.#state === "connecting") this.#timer = setTimeout(() => this.#connect(), 0);
   }
 
   async #connect() {
     clearTimeout(this.#timer);
-    if (!this.#begun) return this.#begin();
     const generation = ++this.#generation;
+    this.#isFull = false;
     this.#change({ state: "connecting" });
+    if (!this.#begun) {
+      const bookmark = await answerOf(() => this.#options.store.load()).catch(() => null);
+      if (generation !== this.#generation) return;
+      this.#begun = true;
+      this.#beginAt(bookmark);
+    }
+    // A listener may have had enough.
+    if (generation !== this.#generation) return;
     let credential;
     try {
-      credential = (await this.#options.token?.()) || undefined;
+      const refused = this.#wasRefused;
+      credential = (await answerOf(() => this.#options.token?.({ refused }))) || undefined;
     } catch (error) {
-      if (generation === this.#generation) this.#comeBack({ code: BROKEN, reason: `no token: ${describe(error)}` });
+      if (generation !== this.#generation) return;
+      if (error instanceof ConnectionRefused) this.#end(error, error);
+      else this.#comeBack({ code: BROKEN, reason: `no token: ${describe(error)}` });
       return;
     }
     if (generation !== this.#generation) return;
-    const transport = this.#chooseTransport();
     this.#wentOffline = false;
-    this.#connection = new Connection(this.#base, this.#options.user, transport, credential, {
+    this.#connection = new Connection(this.#address, this.#options.user, this.#chooseTransport(), credential, {
       frame: (frame) => this.#take(frame),
       ended: (end) => this.#lost(end),
       expiring: () => this.#refresh(),
     });
     this.#connection.open(this.#resume ?? this.#options.after);
+  }
+
+  /** Goes on behind what an earlier page has dealt with, or where this one wants to begin. @param {Bookmark | null} bookmark */
+  #beginAt(bookmark) {
+    const { user, after } = this.#options;
+    // What is no position would be refused for ever, and one of somebody else would hide what is this user's.
+    if (bookmark && isPosition(bookmark.position) && isPosition(bookmark.since) && (bookmark.user ?? user) === user) {
+      this.#bookmark = { position: bookmark.position, since: bookmark.since, user };
+      this.#received = this.#resume = this.#acked = bookmark.position;
+      this.#since = bookmark.since;
+    } else if (after !== undefined && isPosition(after)) {
+      this.#received = this.#resume = this.#since = after;
+    }
   }
 
   /** @returns {Transport} */
@@ -443,11 +495,14 @@ export class NotificationClient extends EventTarget {
     if (lasted === null) {
       if (this.#options.transport === "auto") this.#countFailure(connection.transport, end);
     } else {
-      if (lasted >= GOOD_SESSION_MS) this.#attempt = 0;
       if (lasted >= SHORT_SESSION_MS) this.#hurried = false;
+      if (lasted >= GOOD_SESSION_MS) {
+        this.#attempt = 0;
+        this.#askedAgain = false;
+      }
     }
     if (end.code === INVALID_TOKEN && this.#options.token && !this.#askedAgain) {
-      this.#askedAgain = true;
+      this.#askedAgain = this.#wasRefused = true;
       this.#comeBack(end, 0);
     } else if (end.code >= 4000 && end.code < 4100) {
       this.#end(new ConnectionRefused(end.code, end.reason), end);
@@ -466,6 +521,8 @@ export class NotificationClient extends EventTarget {
   /** An attempt did not come to life. @param {Transport} transport @param {End} end */
   #countFailure(transport, end) {
     if (transport === "sse") {
+      // An answer of the gateway, if only a refusal: streams work.
+      if (end.code !== BROKEN) return;
       this.#tryStream = false;
       this.#streamFailed = true;
       this.#streamUntil = 0;
@@ -482,7 +539,7 @@ export class NotificationClient extends EventTarget {
     this.#tryStream = this.#streamFailed = false;
     if (transport === "websocket") {
       this.#blocked = 0;
-    } else if (this.#options.transport === "auto") {
+    } else if (this.#options.transport === "auto" && typeof WebSocket !== "undefined") {
       // The next one that fails is enough.
       this.#blocked = BLOCKED_AFTER - 1;
       if (!wasAway) {
@@ -503,10 +560,13 @@ export class NotificationClient extends EventTarget {
    * @param {number} [pause] in milliseconds
    */
   #comeBack(end, pause) {
+    const { minBackoffMs, maxBackoffMs } = this.#options;
+    const ownPause = Math.random() * Math.min(maxBackoffMs, minBackoffMs * 2 ** this.#attempt);
     const asked = end.comeBackInMs;
-    const longest = Math.min(this.#options.maxBackoffMs, this.#options.minBackoffMs * 2 ** this.#attempt);
-    const retryInMs = asked ?? pause ?? Math.random() * longest;
-    if (asked === undefined && pause === undefined) this.#attempt = Math.min(this.#attempt + 1, 30);
+    // Who is sent away again and again waits at least as long as if nobody had said when.
+    const advised = asked === undefined || this.#attempt === 0 ? asked : Math.max(asked, ownPause);
+    const retryInMs = advised ?? pause ?? ownPause;
+    if (pause === undefined || asked !== undefined) this.#attempt = Math.min(this.#attempt + 1, 30);
     this.#mayHurry = asked === undefined;
     this.#generation += 1;
     clearTimeout(this.#timer);
@@ -517,20 +577,32 @@ export class NotificationClient extends EventTarget {
   /** Goes away without a further word; what was dealt with is acked before. */
   #leave() {
     this.#flush();
+    this.#isFull = false;
     this.#generation += 1;
     clearTimeout(this.#timer);
     this.#connection?.leave();
     this.#connection = null;
   }
 
-  /** @param {ConnectionRefused} [error] @param {End} [end] */
+  /** @param {ConnectionRefused} [error] @param {Pick<End, "code" | "reason">} [end] */
   #end(error, end) {
     if (this.#state === "closed") return;
     this.#leave();
     this.#page.abort();
     this.#error = error;
+    this.#unread = this.#unread.filter((unread) => unread.taken);
     this.#change({ state: "closed", code: end?.code, reason: end?.reason, error });
     this.#handOut();
+  }
+
+  /** Does it now, or when all listeners have heard of what they are just told: what they deal with now is acked, too. @param {() => void} what */
+  #whenDelivered(what) {
+    if (!this.#isDelivering) return what();
+    const before = this.#afterwards;
+    this.#afterwards = () => {
+      before?.();
+      what();
+    };
   }
 
   /** @param {Omit<StateChange, "transport">} change */
@@ -558,9 +630,13 @@ export class NotificationClient extends EventTarget {
       }
     });
     const { document } = globalThis;
-    if (document) {
-      on("visibilitychange", () => (document.visibilityState === "visible" ? this.#hurry() : this.#flush()), document);
-    }
+    const comesBack = () => {
+      // Timers stand still while a machine sleeps.
+      this.#connection?.look();
+      this.#hurry();
+    };
+    on("pageshow", comesBack);
+    if (document) on("visibilitychange", () => (document.visibilityState === "visible" ? comesBack() : this.#flush()), document);
   }
 
   /** Cuts a pause short: somebody looks, or the network is back. */
@@ -585,17 +661,19 @@ export class NotificationClient extends EventTarget {
   /** @param {Welcome} welcome */
   #welcome({ session, user, position, head, heartbeat_ms }) {
     const connection = /** @type {Connection} */ (this.#connection);
-    this.#askedAgain = false;
+    this.#wasRefused = false;
     this.#countSuccess(connection.transport);
-    if (this.#received === null || !isSameEpoch(position, this.#received)) {
-      // Of another epoch: `#resume` stays as it is until the gap has come that tells of it, so that no break can swallow it.
-      if (this.#received === null) this.#resume = position;
+    if (this.#resume === null) {
+      this.#resume = this.#received = this.#since = position;
+    } else if (!isSameEpoch(position, this.#resume)) {
+      // `#resume` stays as it is until the gap has come that tells of it, so that no break can swallow it.
       this.#received = this.#since = position;
       this.#acked = null;
-    } else if (isBeyond(position, this.#received)) {
-      this.#received = this.#resume = position;
+    } else if (this.#received === null || !isSameEpoch(position, this.#received)) {
+      this.#received = this.#since = this.#resume;
     }
     this.#change({ state: "open" });
+    if (connection !== this.#connection) return;
     this.dispatchEvent(new CustomEvent("welcome", { detail: { session, user, position, head, heartbeat_ms } }));
     this.#settle();
     // The last ack may have been lost with the last connection.
@@ -619,7 +697,16 @@ export class NotificationClient extends EventTarget {
     }
     const head = /** @type {Connection} */ (this.#connection).head;
     this.#moveTo(position);
+    if (this.#isKnown(frame.id)) return this.#settle();
     this.#deliver({ ...frame, replayed: !isBeyond(position, head) }, received);
+  }
+
+  /** Whether a notification came before; from now on it did. @param {string} id */
+  #isKnown(id) {
+    if (this.#ids.has(id)) return true;
+    this.#ids.add(id);
+    if (this.#ids.size > REMEMBERED_IDS) this.#ids.delete(/** @type {string} */ (this.#ids.values().next().value));
+    return false;
   }
 
   /** @param {Gap} frame */
@@ -627,6 +714,12 @@ export class NotificationClient extends EventTarget {
     const received = /** @type {string} */ (this.#received);
     const isKnown = isSameEpoch(until, received) && !isBeyond(until, received);
     if (isKnown && reason !== "epoch") return;
+    if (reason === "epoch") {
+      // Nothing that was known holds any more, were it that the log only lost its end.
+      this.#since = until;
+      this.#acked = null;
+      this.#store((store) => store.clear());
+    }
     this.#moveTo(until);
     const isLoss = reason === "epoch" || reason === "overflow";
     this.#deliver({ type: "gap", after, until, ...(count === undefined ? {} : { count }), reason, isLoss }, received);
@@ -643,14 +736,27 @@ export class NotificationClient extends EventTarget {
    */
   #deliver(item, before) {
     if (this.#isLooped) this.#unread.push({ item, before: before ?? this.#received, taken: false });
+    this.#isDelivering = true;
     this.dispatchEvent(new CustomEvent(item.type, { detail: item }));
+    this.#isDelivering = false;
     this.#handOut();
     this.#settle();
-    if (this.#unread.length >= MAX_UNREAD && this.#connection) {
+    if (this.#unread.length >= MAX_UNREAD) {
       this.#leave();
       this.#isFull = true;
       this.#change({ state: "waiting", reason: "the page does not keep up" });
     }
+    const afterwards = this.#afterwards;
+    this.#afterwards = null;
+    afterwards?.();
+  }
+
+  /** A loop is done with these. @param {Unread[]} done */
+  #dealWith(done) {
+    if (done.length === 0) return;
+    this.#unread = this.#unread.filter((unread) => !done.includes(unread));
+    this.#settle();
+    if (this.#isFull && this.#unread.length <= MAX_UNREAD / 2) this.#connect();
   }
 
   /** Gives waiting loops what there is for them. */
@@ -678,19 +784,19 @@ export class NotificationClient extends EventTarget {
     if (this.#received === null || this.#since === null) return;
     // A loss that was not announced yet is announced again after a break, also to the next page.
     if (this.#resume === null || !isSameEpoch(this.#resume, this.#received)) return;
-    const begun = this.#bookmark && isSameEpoch(this.#bookmark.position, this.#received) ? this.#bookmark.position : this.#since;
     const position =
-      this.#options.ack === "manual" ? (this.#acked ?? begun) : (this.#unread[0]?.before ?? this.#received);
+      this.#options.ack === "manual" ? (this.#acked ?? this.#since) : (this.#unread[0]?.before ?? this.#received);
+    const { position: known, since } = this.#bookmark ?? {};
     // A loop may still hold what came in another epoch.
-    if (this.#bookmark?.position === position || !isSameEpoch(position, this.#since)) return;
-    this.#bookmark = { position, since: this.#since };
-    this.#saved = false;
+    if ((known === position && since === this.#since) || !isSameEpoch(position, this.#since)) return;
+    this.#bookmark = { position, since: this.#since, user: this.#options.user };
     this.#schedule();
   }
 
   #schedule() {
     this.#saved = false;
-    this.#ackTimer ??= setTimeout(() => this.#flush(), ACK_DELAY_MS);
+    if (this.#state === "closed") this.#flush();
+    else this.#ackTimer ??= setTimeout(() => this.#flush(), ACK_DELAY_MS);
   }
 
   #flush() {
@@ -698,10 +804,14 @@ export class NotificationClient extends EventTarget {
     this.#ackTimer = undefined;
     if (this.#saved || !this.#bookmark) return;
     this.#saved = true;
-    const { position, since } = this.#bookmark;
-    // A page that cannot keep its place gets more than it needs next time.
-    new Promise((resolve) => resolve(this.#options.store.save({ position, since }))).catch(() => {});
-    if (position !== since) this.#connection?.ack(position, since);
+    const bookmark = this.#bookmark;
+    this.#store((store) => store.save({ ...bookmark }));
+    if (bookmark.position !== bookmark.since) this.#connection?.ack(bookmark.position, bookmark.since);
+  }
+
+  /** A page that cannot keep its place gets more than it needs next time. @param {(store: PositionStore) => unknown} does */
+  #store(does) {
+    new Promise((resolve) => resolve(does(this.#options.store))).catch(() => {});
   }
 
   // Tokens.
@@ -713,7 +823,7 @@ export class NotificationClient extends EventTarget {
     /** @type {string | null | undefined} */
     let credential;
     try {
-      credential = await this.#options.token?.();
+      credential = await answerOf(() => this.#options.token?.({ refused: false }));
     } catch {
       // The old one still holds for a while; in the end the session is closed and the question comes up again.
     }
@@ -751,7 +861,11 @@ class Connection {
   /** The mailbox's last position when the session began. */
   head = "";
   #welcomedAt = 0;
+  /** By the clock that stands still in sleep, and by the one that may be set anew. */
   #heardAt = 0;
+  #heardAtTime = 0;
+  /** How often in a row `token` had nothing new. */
+  #fruitless = 0;
   #silenceMs = CONNECT_TIMEOUT_MS;
   /** @type {number | undefined} */
   #comeBackAt;
@@ -785,8 +899,8 @@ class Connection {
     const frame = (received) => this.#take(received);
     /** @type {Listener["ended"]} */
     const ended = (end) => this.#finish(end);
-    this.#heardAt = now();
-    this.#look();
+    this.#heard();
+    this.look();
     try {
       this.#link =
         this.transport === "websocket"
@@ -812,6 +926,7 @@ class Connection {
   refresh(credential) {
     if (this.#isOver) return;
     if (credential === undefined || credential === this.credential) {
+      this.#fruitless += 1;
       this.#expireAt(this.credential ? expiryOf(this.credential) : undefined);
     } else {
       // Should no answer come, the session ends with the old one.
@@ -831,26 +946,29 @@ class Connection {
 
   /** Ends it as if it had broken. @param {string} reason */
   giveUp(reason) {
-    this.#link?.leave();
     this.#finish({ code: BROKEN, reason });
   }
 
   /** @param {any} frame */
   #take(frame) {
     if (this.#isOver) return;
-    this.#heardAt = now();
+    this.#heard();
     switch (frame?.type) {
       case "welcome":
         this.head = frame.head;
         this.#welcomedAt = now();
-        this.#silenceMs = frame.heartbeat_ms * HEARTBEATS_TO_WAIT;
-        this.#look();
+        this.#silenceMs = (frame.heartbeat_ms > 0 ? frame.heartbeat_ms : HEARTBEAT_MS) * HEARTBEATS_TO_WAIT;
+        this.look();
         if (this.transport === "websocket") this.#expireAt(this.credential ? expiryOf(this.credential) : undefined);
         break;
       case "drain":
-        this.#comeBackAt = now() + frame.reconnect_in_ms;
+        if (frame.reconnect_in_ms >= 0) this.#comeBackAt = now() + frame.reconnect_in_ms;
         return;
+      case "close":
+        // What a socket says by its close frame.
+        return this.#finish({ code: frame.code, reason: String(frame.reason ?? "") });
       case "refreshed":
+        this.#fruitless = 0;
         this.#expireAt(Date.parse(frame.expires_at));
         return;
     }
@@ -866,26 +984,35 @@ class Connection {
     this.listener.ended({ ...end, comeBackInMs });
   }
 
+  #heard() {
+    this.#heardAt = now();
+    this.#heardAtTime = Date.now();
+  }
+
   /** Looks whether the line still lives, when it would have been silent for too long. */
-  #look() {
+  look() {
+    if (this.#isOver) return;
     clearTimeout(this.#watch);
-    const rest = this.#heardAt + this.#silenceMs - now();
+    const silentMs = Math.max(now() - this.#heardAt, Date.now() - this.#heardAtTime);
+    const rest = this.#silenceMs - silentMs;
     if (rest <= 0) {
       const isNew = this.#welcomedAt === 0;
       this.giveUp(isNew ? "the gateway does not answer" : "the line is dead: no heartbeat came");
     } else {
-      this.#watch = setTimeout(() => this.#look(), Math.min(rest, MAX_TIMER_MS));
+      this.#watch = setTimeout(() => this.look(), Math.min(rest, MAX_TIMER_MS));
     }
   }
 
   /** @param {number | undefined} time by the clock, in milliseconds; `undefined`: nobody knows */
   #expireAt(time) {
     clearTimeout(this.#expiry);
-    if (time === undefined || Number.isNaN(time)) return;
-    const rest = Math.max(0, time - Date.now());
+    // One that is over already was accepted all the same: the clocks differ, and the gateway will say when.
+    if (time === undefined || !(time > Date.now())) return;
+    const rest = time - Date.now();
     // Spread, because tokens that were made at once are over at once.
     const lead = Math.min(REFRESH_LEAD_MS, rest / 5) * (1 + Math.random());
-    this.#expiry = setTimeout(() => this.listener.expiring(), Math.min(Math.max(1_000, rest - lead), MAX_TIMER_MS));
+    const pause = Math.max(rest - lead, REFRESH_PAUSE_MS * 2 ** this.#fruitless);
+    this.#expiry = setTimeout(() => this.listener.expiring(), Math.min(pause, MAX_TIMER_MS));
   }
 }
 
@@ -949,35 +1076,36 @@ function openStream(base, user, query, credential, { frame, ended }) {
   };
   receive().then(ended, (error) => ended({ code: BROKEN, reason: describe(error) }));
 
-  /** @type {string | null} */
+  /** @type {{position: string, after: string} | null} */
   let due = null;
   let isAcking = false;
   const sendAcks = async () => {
     if (isAcking) return;
     isAcking = true;
-    while (due !== null) {
-      const position = due;
+    for (let pause = ACK_PAUSE_MS; due !== null; pause = Math.min(pause * 2, MAX_ACK_PAUSE_MS)) {
+      const ack = due;
       due = null;
       const headers = { "Content-Type": "application/json", ...authorization };
-      const body = JSON.stringify({ position });
-      const signal = AbortSignal.timeout(ACK_TIMEOUT_MS);
+      const body = JSON.stringify(ack);
       try {
+        const signal = AbortSignal.timeout(ACK_TIMEOUT_MS);
         // `keepalive`: the last one outlives the page.
         const answer = await fetch(`${base}/v1/users/${user}/acks`, { method: "POST", headers, body, signal, keepalive: true });
         if (answer.status === 401) ended(await refusal(answer));
-        if (answer.status >= 500 || answer.status === 429) throw new Error(answer.statusText);
+        if (answer.status >= 500 || answer.status === 429 || answer.status === 408) throw new Error(answer.statusText);
+        pause = ACK_PAUSE_MS / 2;
       } catch {
         if (abort.signal.aborted) break;
         // Acks are cumulative: a later one may have come meanwhile.
-        due ??= position;
-        await new Promise((resolve) => setTimeout(resolve, ACK_PAUSE_MS));
+        due ??= ack;
+        await new Promise((resolve) => setTimeout(resolve, pause * (1 + Math.random())));
       }
     }
     isAcking = false;
   };
   return {
-    ack(position) {
-      due = position;
+    ack(position, after) {
+      due = { position, after };
       void sendAcks();
     },
     // Nothing goes back on a stream: it ends with its credential, and the next one begins with another.
@@ -988,12 +1116,14 @@ function openStream(base, user, query, credential, { frame, ended }) {
 
 /** What a refused stream means, in the words of a socket. @param {Response} response @returns {Promise<End>} */
 async function refusal(response) {
-  const problem = await response.json().catch(() => ({}));
+  // Whatever else stands in the way, such as a page that wants one to sign in to a network, knows nothing of the gateway.
+  const isOurs = response.headers.get("content-type")?.startsWith("application/problem+json");
+  const problem = isOurs ? await response.json().catch(() => ({})) : {};
   const reason = problem?.detail || `${response.status} ${response.statusText}`.trim();
-  const code = { 400: 4000, 401: INVALID_TOKEN, 403: 4003 }[response.status] ?? 1013;
-  const seconds = Number(response.headers.get("retry-after"));
+  const code = isOurs ? ({ 400: 4000, 401: INVALID_TOKEN, 403: 4003 }[response.status] ?? OVERLOADED) : BROKEN;
+  const retryAfterMs = Math.min(Number(response.headers.get("retry-after")) * 1_000, MAX_RETRY_AFTER_MS);
   // The same number is told to everybody who asks at that moment.
-  return { code, reason, ...(seconds > 0 ? { comeBackInMs: seconds * 1_000 * (1 + Math.random()) } : {}) };
+  return { code, reason, ...(retryAfterMs > 0 ? { comeBackInMs: retryAfterMs * (1 + Math.random()) } : {}) };
 }
 
 /**
@@ -1068,6 +1198,27 @@ const isSameEpoch = (one, other) => one.slice(0, one.indexOf("-")) === other.sli
 
 /** Of one epoch. @param {string} one @param {string} other */
 const isBeyond = (one, other) => BigInt(one.slice(one.indexOf("-") + 1)) > BigInt(other.slice(other.indexOf("-") + 1));
+
+/** Where the gateway is. @param {string | URL | undefined} url */
+function gatewayAt(url) {
+  const { origin } = new URL(import.meta.url);
+  if (url === undefined && origin === "null") throw new TypeError("NotificationClient: `url` is missing, and a bundle has no address");
+  return new URL(url ?? origin, globalThis.location?.href).href.replace(/\/+$/, "");
+}
+
+/**
+ * What the page answers, if it does so in time.
+ * @template T
+ * @param {() => T | Promise<T>} ask
+ * @returns {Promise<T>}
+ */
+function answerOf(ask) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error("the page did not answer in time")), PAGE_TIMEOUT_MS);
+    const answer = new Promise((answered) => answered(ask()));
+    answer.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
 
 /** Time that a clock set anew does not change, in milliseconds. */
 const now = () => performance.now();

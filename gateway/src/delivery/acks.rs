@@ -47,16 +47,21 @@ pub enum AckError {
 }
 
 impl Delivery {
-    /// Acks for the user everything up to `position`.
+    /// Acks for the user everything up to `position`, or only what of it lies behind `after`.
     ///
     /// # Errors
-    /// [`AckError`] when the position means nothing here.
-    pub fn ack(&self, user: &UserId, position: Position) -> Result<(), AckError> {
+    /// [`AckError`] when one of them means nothing here.
+    pub fn ack(&self, user: &UserId, after: Option<Position>, position: Position) -> Result<(), AckError> {
         if position.epoch != self.shared.epoch || position.number > self.shared.applied.get() {
             return Err(AckError::Foreign);
         }
         self.shared.metrics.acks.of(AckSource::Http).inc();
-        self.shared.acks.gather(&user.shared(), 0, position.number);
+        let after = match after {
+            None => 0,
+            Some(after) if after.epoch == position.epoch => after.number,
+            Some(_) => return Err(AckError::Foreign),
+        };
+        self.shared.acks.gather(&user.shared(), after, position.number);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, Object)]
 #[oai(skip_serializing_if_is_none)]
 pub struct Frame {
-    /// `notification` or `gap`; in a stream also `welcome`, `heartbeat` and `drain`.
+    /// `notification` or `gap`; in a stream also `welcome`, `heartbeat`, `drain` and `close`.
     #[oai(rename = "type")]
     kind: String,
     /// Of a notification: its place in the log. Of a welcome: where the session starts.
@@ -37,8 +37,11 @@ pub struct Frame {
     until: Option<String>,
     /// Of a gap: how many notifications are missing, if known.
     count: Option<u32>,
-    /// Of a gap: the gravest reason, one of `epoch`, `overflow`, `expired`, `withdrawn`, `collapsed`, `acked`.
+    /// Of a gap: the gravest reason, one of `epoch`, `overflow`, `expired`, `withdrawn`, `collapsed`, `acked`. Of a close: its
+    /// code in a word.
     reason: Option<String>,
+    /// Of a close: the code that a WebSocket would be closed with.
+    code: Option<u16>,
     /// Of a welcome: the session's name.
     session: Option<String>,
     /// Of a welcome: whose mailbox it is.
@@ -72,6 +75,7 @@ impl Frame {
             until: None,
             count: None,
             reason: None,
+            code: None,
             session: None,
             user: None,
             head: None,

@@ -94,7 +94,7 @@ impl PullApi {
     /// Ack over HTTP
     ///
     /// The user has everything up to `position`: it and everything before it in the mailbox is acked, on whichever device it
-    /// was received, or on none. Old positions and repetitions are harmless.
+    /// was received, or on none; with `after` only what lies behind that. Old positions and repetitions are harmless.
     #[oai(path = "/v1/users/:user/acks", method = "post", operation_id = "ackNotifications")]
     async fn ack(
         &self,
@@ -119,9 +119,13 @@ impl PullApi {
     }
 
     fn take_ack(&self, user: &UserId, ack: Ack) -> Result<AckResponse, Box<Problem>> {
-        let invalid = |detail: String| Box::new(Problem::invalid("position", detail));
-        let position: Position = ack.position.parse().map_err(|error| invalid(format!("{error}")))?;
-        self.delivery.ack(user, position).map_err(|error| invalid(error.to_string()))?;
+        let parse = |field: &'static str, text: &str| {
+            text.parse::<Position>().map_err(|error| Box::new(Problem::invalid(field, error.to_string())))
+        };
+        let position = parse("position", &ack.position)?;
+        let after = ack.after.as_deref().map(|after| parse("after", after)).transpose()?;
+        let acked = self.delivery.ack(user, after, position);
+        acked.map_err(|error| Box::new(Problem::invalid("position", error.to_string())))?;
         Ok(AckResponse::Taken(Json(ack)))
     }
 }

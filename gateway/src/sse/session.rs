@@ -180,7 +180,7 @@ impl Session {
             }
             Input::Woken => self.pull().await,
             Input::HungUp => self.state = State::Abandoned,
-            Input::Lapsed(code) => self.state = State::Over(code),
+            Input::Lapsed(code) => self.end(code),
             Input::Timer => self.beat(),
         }
     }
@@ -268,6 +268,13 @@ impl Session {
             self.ready.push_back(StreamEvent::Retry(reconnect_in_ms));
             self.ready.push_back(frame("drain", None, ServerFrame::Drain { reconnect_in_ms }.to_json()));
         }
+        self.end(code);
+    }
+
+    /// Ends, after what is ready. The last event says what a socket's close frame says.
+    fn end(&mut self, code: CloseCode) {
+        let close = serde_json::json!({"type": "close", "code": code.number(), "reason": code.reason()});
+        self.ready.push_back(frame("close", None, close.to_string().into_bytes()));
         self.state = State::Over(code);
     }
 

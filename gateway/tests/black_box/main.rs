@@ -11,6 +11,7 @@ mod addresses;
 mod attacks;
 mod backpressure;
 mod bad_machine;
+mod browser;
 mod commands;
 mod corpus;
 mod drain;

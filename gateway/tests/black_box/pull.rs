@@ -4,7 +4,7 @@ use gateway::clock::Clock;
 use gateway::config::LogStore;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Gateway, Place, SOME_TIME_US, segment};
+use crate::harness::{Answer, Gateway, Place, SOME_TIME_US, segment, within};
 use crate::process_harness::Folder;
 
 async fn page(gateway: &Gateway, user: &str, query: &str) -> Value {
@@ -119,6 +119,31 @@ async fn an_ack_over_http_moves_the_acked_position_and_never_back() {
     assert!(acked(&known) >= Place::of(&json!(sent[2])).number, "{known}");
     let welcome = gateway.listen("bob").await.welcome().clone();
     assert!(Place::of(&welcome["position"]).number >= acked(&known), "a session begins behind what is acked");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_over_http_leaves_what_lies_before_its_reading() {
+    let gateway = Gateway::start().await;
+    let mut sent = Vec::new();
+    for text in ["a", "b", "c"] {
+        sent.push(gateway.send_text("bob", text).await.position());
+    }
+    let ack = json!({"position": sent[2], "after": sent[1]});
+    let answer = gateway.sender().post("/v1/users/bob/acks", &ack).await;
+    assert_eq!((answer.status, &answer.body), (202, &ack));
+    within("one to be acked", async { while gateway.user("bob").await.body["pending"] != 2 {} }).await;
+    assert_eq!(texts(&page(&gateway, "bob", "").await), ["a", "b", "c"], "behind what is acked in one piece");
+    // A beginning behind the end covers nothing; one that is no position of this log could mean anything.
+    let nothing = json!({"position": sent[0], "after": sent[1]});
+    assert_eq!(gateway.sender().post("/v1/users/bob/acks", &nothing).await.status, 202);
+    let epoch = "0000000000000-0";
+    for (after, field) in [(json!("7"), "after"), (json!(7), "after"), (json!(epoch), "position")] {
+        let refused = json!({"position": sent[2], "after": after});
+        gateway.sender().post("/v1/users/bob/acks", &refused).await.refused(400, Some(field));
+    }
+    gateway.ack("bob", &sent[2]).await;
+    assert_eq!(gateway.user("bob").await.body["pending"], 0);
     gateway.stop().await;
 }
 

@@ -144,7 +144,7 @@ async fn a_stopping_gateway_says_when_to_come_back_and_the_stream_ends() {
         );
         assert_eq!(stream.retry, Some(reconnect_in_ms), "what an `EventSource` heeds by itself");
         advice.push(reconnect_in_ms);
-        assert!(stream.next().await.is_none(), "the stream ends");
+        assert_eq!(stream.expect_closed().await, 1012);
     }
     assert_ne!(advice[0], advice[1], "they do not come back at once");
     assert_eq!(stopping.await.expect("no panic"), Ok(()));
@@ -189,10 +189,10 @@ async fn a_disconnected_user_and_a_session_too_many_see_the_stream_end() {
     let gateway = Gateway::start_with(|config| config.sessions.max_per_user = 1).await;
     let mut displaced = gateway.stream("bob").await;
     let mut disconnected = gateway.stream("bob").await;
-    assert!(displaced.next().await.is_none(), "one session is all there may be");
+    assert_eq!(displaced.expect_closed().await, 4009, "one session is all there may be");
     let answer = gateway.ask(Method::DELETE, "/v1/users/bob/sessions").await;
     assert_eq!(answer.body["sessions"], 1);
-    assert!(disconnected.next().await.is_none());
+    assert_eq!(disconnected.expect_closed().await, 4010);
     gateway.until_metric(SESSIONS, 0.0).await;
     for code in ["4009", "4010"] {
         let closed = format!(r#"gateway_sessions_closed_total{{code="{code}",initiator="server"}}"#);

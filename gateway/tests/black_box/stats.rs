@@ -48,6 +48,7 @@ async fn every_notification_is_counted_once_from_the_offer_to_its_end() {
 
     let mut receiver = gateway.listen("bob").await;
     assert_eq!(receiver.texts(1).await, ["1"]);
+    gateway.ack("bob", &sent.position()).await;
     let acked = until_total(&gateway, "acked", 1).await;
     assert_eq!(acked["totals"]["frames_written"], 1);
     assert_eq!((&acked["users_online"], &acked["sessions"]["websocket"]), (&json!(1), &json!(1)));

@@ -27,6 +27,10 @@ pub(in crate::http) struct PageAnswer {
 pub(in crate::http) struct Ack {
     /// A position from a frame or a page: it and everything before it in the mailbox is acked.
     pub(in crate::http) position: String,
+    /// Where the client's unbroken reading began: what lies before it, or is it, stays as it is. Without it: nothing stays.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::http) after: Option<String>,
 }
 
 impl Example for PageAnswer {

@@ -82,6 +82,15 @@ impl EventSource {
         }
     }
 
+    /// The code in the last event of a stream that the gateway ends; nothing comes behind it.
+    pub(crate) async fn expect_closed(&mut self) -> u64 {
+        let close = self.event().await;
+        assert_eq!((close.kind.as_str(), &close.id), ("close", &None), "{close:?}");
+        assert!(close.frame["reason"].is_string(), "{close:?}");
+        assert!(self.next().await.is_none(), "the stream ends");
+        close.frame["code"].as_u64().expect("a code")
+    }
+
     /// The next notifications' texts; each id is the notification's position.
     pub(crate) async fn texts(&mut self, count: usize) -> Vec<String> {
         let mut texts = Vec::with_capacity(count);

@@ -127,7 +127,7 @@ async fn a_session_ends_when_its_token_and_the_leeway_are_over() {
     }
     hand.set((SOME_TIME + 91) * 1_000_000);
     all_closed(sockets, 4205).await;
-    within("the stream to end", async { while events.next().await.is_some() {} }).await;
+    assert_eq!(events.expect_closed().await, 4205);
     secured.until_metric(r#"gateway_sessions_closed_total{code="4205",initiator="server"}"#, 3.0).await;
     secured.tell("bob", "only to those that last").await;
     for listener in &mut lasting {
@@ -149,7 +149,7 @@ async fn an_idle_session_ends_in_time_by_the_machines_clock() {
     let mut events = stream(&secured, &token).await;
     all_closed(sockets, 4205).await;
     assert!(now() >= ends, "not before its time");
-    within("the stream to end", async { while events.next().await.is_some() {} }).await;
+    assert_eq!(events.expect_closed().await, 4205);
     assert!(now() <= ends + 3, "closed {} s late", now() - ends);
     secured.stop().await;
 }
@@ -230,7 +230,7 @@ async fn a_session_opened_with_a_key_lasts_as_long_as_the_key() {
     let started = Instant::now();
     secured.write_keys(&[&secured.sending, &secured.administrating]);
     all_closed(sockets, 4001).await;
-    within("the stream to end", async { while events.next().await.is_some() {} }).await;
+    assert_eq!(events.expect_closed().await, 4001);
     // A second until the file is read, a heartbeat until a session knows, and a busy machine.
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     secured.tell("bob", "a token is another matter").await;
