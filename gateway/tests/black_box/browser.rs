@@ -15,6 +15,7 @@ mod client_restarts;
 mod client_returns;
 mod client_survives;
 mod client_tokens;
+mod console_endures;
 mod console_sends;
 mod guarded;
 mod page;

@@ -46,6 +46,12 @@ async fn what_arrives_is_told_in_order_and_acked() {
         assert!(told[4].get(absent).is_none(), "{absent}: {}", told[4]);
     }
 
+    // What is told is dealt with once its listeners have returned, and not before.
+    let dealt_with: Vec<_> = told[1..].iter().map(|told| &told["dealtWith"]).collect();
+    assert_eq!(
+        dealt_with,
+        [&told[0]["position"], &told[1]["position"], &told[2]["position"], &told[2]["position"]]
+    );
     bob.until_position(&last.position()).await;
     gateway.until_outcome(&rich, "acked", 1).await;
     gateway.until_acked("bob", &last.position()).await;

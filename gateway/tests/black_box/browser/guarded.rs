@@ -22,7 +22,8 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_millis(300);
 pub(crate) struct Ahead(Arc<AtomicU64>);
 
 impl Ahead {
-    fn clock(&self) -> Clock {
+    /// A clock that is as far ahead as this says.
+    pub(crate) fn clock(&self) -> Clock {
         let ahead = Arc::clone(&self.0);
         Clock::told_by(move || Clock::system().now_us() + ahead.load(Ordering::SeqCst) * 1_000_000)
     }

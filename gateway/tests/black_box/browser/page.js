@@ -12,7 +12,7 @@ function told(detail) {
 }
 
 /**
- * Starts a client and records what it tells. Of the options, `tokens` are handed out one after the other, the last one for
+ * Starts a client and records what it tells, and up to where it took everything for dealt with then. Of the options, `tokens` are handed out one after the other, the last one for
  * ever, and `storage` is the key of a `localStore`; the client has the others as they are.
  */
 function listen(name, { tokens, storage, ...options }) {
@@ -27,7 +27,9 @@ function listen(name, { tokens, storage, ...options }) {
   if (storage) options.store = localStore(storage);
   receiver.client = new NotificationClient(options);
   for (const type of ["welcome", "notification", "gap", "state"]) {
-    receiver.client.addEventListener(type, (event) => receiver.events.push({ event: type, ...told(event.detail) }));
+    receiver.client.addEventListener(type, ({ detail, target }) => {
+      receiver.events.push({ event: type, dealtWith: target.position, ...told(detail) });
+    });
   }
   receivers.set(name, receiver);
   return receiver.client;
