@@ -210,6 +210,12 @@ impl App {
         self.tls.is_some()
     }
 
+    /// Whether there is a page to begin with.
+    #[must_use]
+    pub fn has_console(&self) -> bool {
+        self.config.console.enabled
+    }
+
     /// Who is connected to the public listener.
     #[must_use]
     pub fn clients(&self) -> &Arc<ClientAddresses> {

@@ -219,8 +219,7 @@ notification gateway {VERSION}
   {mode}
   log      {durability}
 
-  console  {url}/            (open it: send, and see it arrive)
-  manual   {url}/docs
+{console}  manual   {url}/docs
   metrics  http://{ops}/metrics     health  http://{ops}/health/ready
 
 paste into two other terminals:
@@ -231,5 +230,10 @@ or:
 
 ",
         durability = app.durability().describe(),
+        console = if app.has_console() {
+            format!("  console  {url}/            (open it: send, and see it arrive)\n")
+        } else {
+            String::new()
+        },
     )
 }

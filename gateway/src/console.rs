@@ -91,15 +91,18 @@ pub struct About {
 }
 
 impl About {
-    /// As the configuration says; `ops` is where the operator's listener was bound.
+    /// As the configuration says; `listeners` is where the public one and the operator's were bound.
     #[must_use]
-    pub fn new(console: &config::Console, open: bool, ops: SocketAddr) -> Self {
+    pub fn new(console: &config::Console, open: bool, listeners: (SocketAddr, SocketAddr)) -> Self {
+        let (public, ops) = listeners;
+        // Whoever reads the page elsewhere has another machine on loopback.
+        let guesses = open && public.ip().is_loopback();
         let link = |link: &Link, auto: Option<String>| match link {
-            Link::Auto => auto.filter(|_| open),
+            Link::Auto => auto.filter(|_| guesses),
             Link::Nowhere => None,
             Link::To(url) => Some(url.clone()),
         };
-        // Behind an address that stands for all of them the page's reader may reach it by another name, or not at all.
+        // An address that stands for all of them is none that a browser could ask.
         let metrics = ops.ip().is_loopback().then(|| format!("http://{ops}/metrics"));
         Self {
             version: crate::VERSION,
@@ -155,6 +158,7 @@ impl File {
         response.content_type(self.media_type).body(self.text)
     }
 
+    /// Names this very text.
     fn tag(self) -> String {
         let digest = Sha256::digest(self.text);
         digest[..8].iter().fold("\"".to_owned(), |tag, byte| format!("{tag}{byte:02x}")) + "\""
@@ -184,14 +188,17 @@ mod tests {
     fn links_lead_nowhere_by_themselves_where_there_are_keys_or_others_may_read_them() {
         let console = Config::for_tests().console;
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
-        let about = About::new(&console, true, loopback);
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9464));
+        let about = About::new(&console, true, (loopback, loopback));
         assert_eq!(about.metrics_url.as_deref(), Some("http://127.0.0.1:9464/metrics"));
-        let about = About::new(&console, true, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9464)));
+        let about = About::new(&console, true, (loopback, any));
         assert_eq!((about.metrics_url, about.grafana_url.as_deref()), (None, Some(GRAFANA)));
-        let about = About::new(&console, false, loopback);
+        let about = About::new(&console, true, (any, loopback));
+        assert_eq!((about.metrics_url, about.grafana_url), (None, None));
+        let about = About::new(&console, false, (loopback, loopback));
         assert_eq!((about.metrics_url, about.grafana_url), (None, None));
         let said = config::Console { metrics_url: Link::To("https://metrics.example".to_owned()), ..console };
-        let about = About::new(&said, false, loopback);
+        let about = About::new(&said, false, (any, any));
         assert_eq!(about.metrics_url.as_deref(), Some("https://metrics.example"));
     }
 }

@@ -39,7 +39,8 @@ const RANKS: [(&str, u32); 25] = [
 ];
 
 /// What has to go through `delivery` although its rank is lower.
-const HIDDEN: [(&str, [&str; 2]); 4] = [
+const HIDDEN: [(&str, [&str; 2]); 5] = [
+    ("console", ["log", "registry"]),
     ("edge", ["log", "registry"]),
     ("http", ["log", "registry"]),
     ("sse", ["log", "registry"]),

@@ -106,7 +106,8 @@ pub(super) fn endpoint(parts: Parts<'_>) -> BoxEndpoint<'static, Response> {
         memory,
         clients,
     };
-    let pages = console::pages(config.console.enabled, &About::new(&config.console, open, ops));
+    let pages =
+        console::pages(config.console.enabled, &About::new(&config.console, open, (config.http.listen, ops)));
     http::routes(http, (SocketApi(Arc::new(sockets)), StreamApi(Arc::new(streams))), pages)
 }
 

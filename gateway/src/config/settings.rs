@@ -103,14 +103,14 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "console.metrics_url",
         "auto",
-        "Where the console's link to the metrics leads. auto: in open mode to the operator's listener, if it is on loopback; \
-         with keys nowhere. Empty: nowhere.",
+        "Where the console's link to the metrics leads; whoever reaches the gateway can read the address. auto: in open mode to \
+         the operator's listener, if both listeners are on loopback; with keys nowhere. Empty: nowhere.",
     ),
     setting(
         "console.grafana_url",
         "auto",
-        "Where the console's link to Grafana leads. auto: in open mode to http://127.0.0.1:3000, where docker compose starts it; \
-         with keys nowhere. Empty: nowhere.",
+        "Where the console's link to Grafana leads; whoever reaches the gateway can read the address. auto: in open mode on \
+         loopback to http://127.0.0.1:3000, where docker compose starts it; with keys nowhere. Empty: nowhere.",
     ),
     setting(
         "auth.api_keys_file",

@@ -1201,9 +1201,10 @@ const isBeyond = (one, other) => BigInt(one.slice(one.indexOf("-") + 1)) > BigIn
 
 /** Where the gateway is. @param {string | URL | undefined} url */
 function gatewayAt(url) {
-  const { origin } = new URL(import.meta.url);
-  if (url === undefined && origin === "null") throw new TypeError("NotificationClient: `url` is missing, and a bundle has no address");
-  return new URL(url ?? origin, globalThis.location?.href).href.replace(/\/+$/, "");
+  // Only if it has to be known: in some bundles a module has no address.
+  const gateway = url ?? new URL(import.meta.url).origin;
+  if (gateway === "null") throw new TypeError("NotificationClient: say the `url` of the gateway");
+  return new URL(gateway, globalThis.location?.href).href.replace(/\/+$/, "");
 }
 
 /**

@@ -44,6 +44,9 @@ pub enum AckError {
     /// The position is of another epoch, or beyond everything that was ever accepted.
     #[error("the position is none of this log: take one from a frame or a page")]
     Foreign,
+    /// Where the reading began is of another epoch.
+    #[error("the reading did not begin in this log: take a position from a frame or a page")]
+    ForeignBeginning,
 }
 
 impl Delivery {
@@ -55,12 +58,12 @@ impl Delivery {
         if position.epoch != self.shared.epoch || position.number > self.shared.applied.get() {
             return Err(AckError::Foreign);
         }
-        self.shared.metrics.acks.of(AckSource::Http).inc();
         let after = match after {
             None => 0,
             Some(after) if after.epoch == position.epoch => after.number,
-            Some(_) => return Err(AckError::Foreign),
+            Some(_) => return Err(AckError::ForeignBeginning),
         };
+        self.shared.metrics.acks.of(AckSource::Http).inc();
         self.shared.acks.gather(&user.shared(), after, position.number);
         Ok(())
     }

@@ -6,7 +6,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 
 use super::refusal::unavailable;
 use super::schema::pull::{Ack, PageAnswer};
-use crate::delivery::{After, Delivery, Frame, FrameSink, Page, SubscribeError};
+use crate::delivery::{AckError, After, Delivery, Frame, FrameSink, Page, SubscribeError};
 use crate::domain::{Epoch, GapReason, Position, UserId};
 use crate::edge::answer::{FORBIDDEN, NOT_NOW, REQUEST_TIMEOUT, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE};
 use crate::edge::parameters::Tag;
@@ -125,7 +125,13 @@ impl PullApi {
         let position = parse("position", &ack.position)?;
         let after = ack.after.as_deref().map(|after| parse("after", after)).transpose()?;
         let acked = self.delivery.ack(user, after, position);
-        acked.map_err(|error| Box::new(Problem::invalid("position", error.to_string())))?;
+        acked.map_err(|error| {
+            let field = match error {
+                AckError::Foreign => "position",
+                AckError::ForeignBeginning => "after",
+            };
+            Box::new(Problem::invalid(field, error.to_string()))
+        })?;
         Ok(AckResponse::Taken(Json(ack)))
     }
 }

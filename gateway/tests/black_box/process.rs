@@ -56,6 +56,17 @@ async fn the_greeting_says_where_to_click_who_may_send_and_what_to_paste() {
 }
 
 #[tokio::test]
+async fn the_greeting_leads_to_the_console_unless_there_is_none() {
+    for (enabled, expected) in [("true", 1), ("false", 0)] {
+        let server = Server::start(&[("GATEWAY_CONSOLE_ENABLED", enabled)]).await;
+        let leads_there = format!("console  {}/ ", server.url());
+        let lines = server.greeting.iter().filter(|line| line.contains(&leads_there)).count();
+        assert_eq!(lines, expected, "{:?}", server.greeting);
+        assert_eq!(server.greeting.iter().any(|line| line.contains("console")), expected == 1);
+    }
+}
+
+#[tokio::test]
 async fn what_one_terminal_sends_another_one_prints() {
     let server = Server::start(&[]).await;
     let url = server.url();

@@ -138,7 +138,7 @@ async fn an_ack_over_http_leaves_what_lies_before_its_reading() {
     let nothing = json!({"position": sent[0], "after": sent[1]});
     assert_eq!(gateway.sender().post("/v1/users/bob/acks", &nothing).await.status, 202);
     let epoch = "0000000000000-0";
-    for (after, field) in [(json!("7"), "after"), (json!(7), "after"), (json!(epoch), "position")] {
+    for (after, field) in [(json!("7"), "after"), (json!(7), "after"), (json!(epoch), "after")] {
         let refused = json!({"position": sent[2], "after": after});
         gateway.sender().post("/v1/users/bob/acks", &refused).await.refused(400, Some(field));
     }

@@ -323,7 +323,7 @@ async fn the_greeting_speaks_of_https() {
     .await;
     let url = format!("https://{}", server.addresses.http);
     let lines = server.greeting.iter().filter(|line| line.contains(&url)).count();
-    assert_eq!(lines, 4, "manual, listen, send and curl: {:?}", server.greeting);
+    assert_eq!(lines, 5, "console, manual, listen, send and curl: {:?}", server.greeting);
     assert!(server.greeting.iter().any(|line| line.contains(&server.ops_url())), "the operator's has none");
     send(&client(&certificate), server.addresses.http, "hello").await;
     server.process.terminate();

@@ -235,7 +235,8 @@ mod tests {
 notification gateway 0.1.0
   log      in memory
 
-  manual   http://127.0.0.1:8001/docs        (try it out: send from the page)
+  console  http://127.0.0.1:8001/            (open it: send, and see it arrive)
+  manual   http://127.0.0.1:8001/docs
   metrics  http://127.0.0.1:9465/metrics     health  http://127.0.0.1:9466/health/ready
 paste
 ";

@@ -82,7 +82,8 @@ export class ChoiceForm {
   }
 
   get user() {
-    return this.#user.value;
+    // Keyboards of phones add a space behind a word.
+    return this.#user.value.trim();
   }
 
   get begin() {

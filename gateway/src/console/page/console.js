@@ -59,8 +59,9 @@ function showGateway() {
 
 /** @param {HTMLAnchorElement} link @param {string | null} address */
 function showLink(link, address) {
-  link.hidden = !address || !/^https?:/.test(address);
-  if (address) link.href = address;
+  const isPage = address !== null && /^https?:/.test(address);
+  link.hidden = !isPage;
+  if (isPage) link.href = address;
 }
 
 function useCredential() {

@@ -11,7 +11,7 @@ import { duration, gapReason, gapTitle, plural } from "./words.js";
 
 /**
  * What is to be shown. A notification came at `at` (by `performance.now()`) and `when` (by the clock).
- * @typedef {{kind: "notification", notification: Notification, at: number, when: Date, isAcked: boolean}} Arrived
+ * @typedef {{kind: "notification", notification: Notification, at: number, when: Date, isAckSent: boolean}} Arrived
  * @typedef {{kind: "gap", gap: Gap, when: Date}} Missing
  * @typedef {{kind: "remark", text: string, tone: "quiet" | "bad", times: number, when: Date}} Remark
  * @typedef {Arrived | Missing | Remark} Item
@@ -32,7 +32,7 @@ export class NotificationEntry {
    * @param {boolean} isAgain it came before, by the same id
    * @param {() => void} onAck
    */
-  constructor({ notification, when, isAcked }, isAgain, onAck) {
+  constructor({ notification, when, isAckSent }, isAgain, onAck) {
     const { element } = this;
     this.notification = notification;
     const { id, sent_at, from, title, body, data, topic, position, replayed } = notification;
@@ -59,7 +59,7 @@ export class NotificationEntry {
 
     this.#ack.addEventListener("click", onAck);
     if (position === undefined) this.#showAck("", "none");
-    else if (isAcked) this.acked();
+    else if (isAckSent) this.ackSent();
     else this.#showAck("pending", "false");
   }
 
@@ -69,12 +69,17 @@ export class NotificationEntry {
     this.#showLatency(duration(milliseconds), "send", "from just before this page's POST to the arrival here");
   }
 
-  /** It is acked. */
-  acked() {
-    this.#showAck("acked", "true");
+  /** This page has acked it; the gateway has not said so yet. */
+  ackSent() {
+    this.#showAck("ack sent", "sent");
   }
 
-  get isAcked() {
+  /** The gateway says how far everything is final: up to there it is acked. @param {string} position */
+  confirm(position) {
+    if (this.element.dataset.acked === "sent" && isCovered(this.notification.position, position)) this.#showAck("acked", "true");
+  }
+
+  get #isAcked() {
     return this.element.dataset.acked === "true";
   }
 
@@ -89,17 +94,18 @@ export class NotificationEntry {
 
   /** Another copy of it stands in the log now: that one is acked instead. */
   superseded() {
-    if (!this.isAcked) this.#showAck("", "none");
+    if (!this.#isAcked) this.#showAck("", "none");
   }
 
   /** @param {string} text @param {string} measured @param {string} how */
   #showLatency(text, measured, how) {
-    say(this.#latency, text);
+    this.#latency.replaceChildren(hidden("latency "), text);
+    this.#latency.hidden = false;
     this.#latency.dataset.measured = measured;
     this.#latency.title = `Latency of the push, ${how}`;
   }
 
-  /** @param {string} text @param {"true" | "false" | "left" | "none"} state */
+  /** @param {string} text @param {"true" | "sent" | "false" | "left" | "none"} state */
   #showAck(text, state) {
     this.element.dataset.acked = state;
     say(this.#acked, text);
@@ -152,6 +158,21 @@ export function announced(notifications, last) {
   if (last.kind === "remark") return last.text;
   const { from, title, body } = last.notification;
   return [from === undefined ? "Notification" : `From ${from}`, title, body].filter(Boolean).join(": ").slice(0, 200);
+}
+
+/** For those who hear the page. @param {string} text */
+function hidden(text) {
+  const element = document.createElement("span");
+  element.className = "hidden";
+  element.textContent = text;
+  return element;
+}
+
+/** Whether a position is at or before another one of the same epoch. @param {string | undefined} position @param {string} until */
+function isCovered(position, until) {
+  const [epoch, number] = position?.split("-") ?? [];
+  const [epochUntil, numberUntil] = until.split("-");
+  return epoch === epochUntil && BigInt(number ?? 0) <= BigInt(numberUntil ?? 0);
 }
 
 /** @param {string | undefined} topic */

@@ -82,11 +82,11 @@ export class Log {
 
   /**
    * @param {Notification} notification
-   * @param {boolean} isAcked
+   * @param {boolean} isAckSent
    */
-  arrived(notification, isAcked) {
+  arrived(notification, isAckSent) {
     this.#received += 1;
-    this.#add({ kind: "notification", notification, isAcked, at: performance.now(), when: new Date() });
+    this.#add({ kind: "notification", notification, isAckSent, at: performance.now(), when: new Date() });
   }
 
   /** @param {Gap} gap */
@@ -109,6 +109,11 @@ export class Log {
       return;
     }
     this.#add({ kind: "remark", text, tone, times: 1, when });
+  }
+
+  /** The gateway has everything up to here as final. @param {string} position */
+  confirm(position) {
+    for (const entry of this.#entries.values()) entry.confirm(position);
   }
 
   /** What is pending cannot be acked any more: the connection is over, or positions mean something else now. */
@@ -187,7 +192,7 @@ export class Log {
     let element = acked.element;
     for (; element; element = element.nextElementSibling) {
       const entry = this.#entries.get(element);
-      if (entry?.isPending) entry.acked();
+      if (entry?.isPending) entry.ackSent();
     }
   }
 

@@ -24,6 +24,7 @@ export class Mailbox {
   #gateway;
   #user = "";
   #onChange;
+  #onAcked;
   /** Until topics are asked for. */
   #looksLeft = 0;
   #notice;
@@ -38,10 +39,12 @@ export class Mailbox {
    * @param {HTMLElement} pane
    * @param {Gateway} gateway
    * @param {() => void} onChange `pending` is another
+   * @param {(position: string) => void} onAcked everything up to there is final
    */
-  constructor(pane, gateway, onChange) {
+  constructor(pane, gateway, onChange, onAcked) {
     this.#gateway = gateway;
     this.#onChange = onChange;
+    this.#onAcked = onAcked;
     this.#notice = named(pane, "mailbox-notice", HTMLElement);
     this.#numbers = [named(pane, "mailbox-numbers", HTMLElement), named(pane, "mailbox-plot", HTMLElement)];
     this.#pendingText = named(pane, "pane-pending", HTMLElement);
@@ -85,7 +88,7 @@ export class Mailbox {
     const { body, problem } = await this.#gateway.ask("GET", `/v1/users/${part(user)}`);
     // Meanwhile it may be another's.
     if (user !== this.#user) return EVERY_MS;
-    if (problem) return problem.status === 503 ? EVERY_MS : this.#refused();
+    if (problem) return problem.status === 401 || problem.status === 403 ? this.#refused() : EVERY_MS;
     this.#show(body);
     if (isForTopics) await this.#lookForTopics(user);
     return EVERY_MS;
@@ -97,8 +100,9 @@ export class Mailbox {
     if (!problem && user === this.#user) this.#topics.show(body.topics);
   }
 
-  /** @param {{pending: number, sessions: number}} user */
-  #show({ pending, sessions }) {
+  /** @param {{pending: number, sessions: number, acked?: string}} user */
+  #show({ pending, sessions, acked }) {
+    if (acked !== undefined) this.#onAcked(acked);
     say(this.#notice, "");
     for (const element of this.#numbers) element.hidden = false;
     this.#topics.isShown = true;

@@ -165,8 +165,9 @@ export class SentNotification {
   async #ask() {
     const { body, problem, status } = await this.#gateway.ask("GET", `/v1/notifications/${part(this.id ?? "")}?limit=${MAX_SHOWN}`);
     if (problem) {
-      if (status === 503 || status === 429) return LONGEST_PAUSE_MS;
       const isRefused = status === 401 || status === 403;
+      const isForgotten = status === 404 || status === 410;
+      if (!isRefused && !isForgotten) return LONGEST_PAUSE_MS;
       say(this.#note, isRefused ? NEEDS.outcomes : "The gateway does not remember its outcome any more.");
       // Another credential may do.
       if (!isRefused) this.#end();

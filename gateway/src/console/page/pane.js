@@ -74,7 +74,12 @@ export class Pane {
       this.#client?.ack(notification);
       around.onArrival(notification.id);
     });
-    this.#mailbox = new Mailbox(this.element, around.gateway, () => this.#showPlaceholder());
+    this.#mailbox = new Mailbox(
+      this.element,
+      around.gateway,
+      () => this.#showPlaceholder(),
+      (position) => this.#log.confirm(position),
+    );
     this.#listen();
     this.#showUser();
     if (choice.wasConnected) this.#log.remark("was connected before the page was left");

@@ -76,6 +76,8 @@ export class Sender {
   /** Enter sends from every field of one line by itself; in the body it would be a new line. @param {KeyboardEvent} event */
   #sendByKey(event) {
     if (event.key !== "Enter" || event.isComposing || event.shiftKey) return;
+    // A key that is held down means one notification all the same.
+    if (event.repeat) return event.preventDefault();
     const isBody = event.target === byId("body", HTMLElement);
     const isData = event.target === this.#data && (event.ctrlKey || event.metaKey);
     if (!isBody && !isData) return;

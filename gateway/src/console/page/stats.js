@@ -22,6 +22,9 @@ import { age, NEEDS } from "./words.js";
 
 const EVERY_MS = 1_000;
 
+/** Two answers that lie further apart make no rate. */
+const LONGEST_STEP_SECONDS = 10;
+
 /** What is shown as it is. @type {[string, string, (stats: Stats) => number][]} */
 const LEVELS = [
   ["sessions", "Sessions", ({ sessions }) => sessions.websocket + sessions.sse],
@@ -89,9 +92,10 @@ export class LiveStats {
     for (const [name, , level] of LEVELS) this.#plots.get(name)?.add(level(stats));
     const before = this.#before;
     this.#before = stats;
-    // Of a gateway that was started anew the totals begin anew, too.
     const seconds = before ? stats.uptime_seconds - before.uptime_seconds : 0;
-    if (!before || seconds <= 0) return;
+    // Of a gateway that was started anew the totals begin anew, too; and what happened while nobody looked is no rate of now.
+    const isAnew = before && RATES.some(([, , total]) => (stats.totals[total] ?? 0) < (before.totals[total] ?? 0));
+    if (!before || isAnew || seconds <= 0 || seconds > LONGEST_STEP_SECONDS) return;
     for (const [name, , total] of RATES) {
       const more = (stats.totals[total] ?? 0) - (before.totals[total] ?? 0);
       this.#plots.get(name)?.add(Math.max(0, more) / seconds);

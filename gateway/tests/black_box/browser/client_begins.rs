@@ -91,12 +91,12 @@ async fn a_store_of_the_pages_own_is_asked_once_and_told_of_every_place() {
     gateway.send_text("bob", "two").await;
     let page = Page::open(&[gateway.address()]).await;
     let bob = page.name_client();
-    let listen = "const [name, options, position] = arguments; window.kept = { loads: 0, saved: [] }; \
+    let listen = "const [name, options, position] = arguments; window.kept = { loads: 0, saved: [], cleared: 0 }; \
          const store = { async load() { kept.loads++; return { position, since: position } }, \
-                         save(bookmark) { kept.saved.push(bookmark) }, clear() {} }; \
+                         save(bookmark) { kept.saved.push(bookmark) }, clear() { kept.cleared++ } }; \
          page.listen(name, { ...options, store })";
     let options = json!({"user": "bob", "url": format!("http://{}", gateway.address())});
-    page.browser.run(listen, json!([bob.name(), options, one.position()])).await;
+    page.browser.run(listen, json!([bob.name(), options.clone(), one.position()])).await;
     let last = gateway.send_text("bob", "three").await;
     assert_eq!(bob.until_texts(2).await, ["two", "three"], "behind the place that was kept");
     let saved = "kept.saved.find(({ position }) => position === arguments[0])";
@@ -106,6 +106,52 @@ async fn a_store_of_the_pages_own_is_asked_once_and_told_of_every_place() {
     let resumed = format!("after={}", one.position());
     let requests = page.browser.sights().await.requests;
     assert!(requests.iter().any(|url| url.contains(&resumed)), "{requests:#?}");
+    assert_eq!(page.browser.run("return kept.cleared", json!([])).await, 0);
+
+    let late = page.name_client();
+    page.browser.run(listen, json!([late.name(), options, "0000000000000-7"])).await;
+    late.until_events("gap", 1).await;
+    page.browser.until("the store to be cleared", "kept.cleared === 1", json!([])).await;
+    page.close(&[]).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_of_somebody_else_is_none_and_one_that_means_nothing_any_more_is_forgotten() {
+    let gateway = Gateway::start().await;
+    let page = Page::open(&[gateway.address()]).await;
+    let one = gateway.send_text("bob", "one").await.position();
+    gateway.send_text("bob", "two").await;
+    let keep = |bookmark: Value| {
+        let keep = "localStorage.setItem('shared', JSON.stringify(arguments[0]))";
+        page.browser.run(keep, json!([bookmark]))
+    };
+    let listen = async |expected: &[&str]| {
+        let bob = page.listen_with(json!({"user": "bob", "storage": "shared", "ack": "manual"})).await;
+        assert_eq!(bob.until_texts(expected.len()).await, expected);
+        let gaps = bob.events("gap").await;
+        bob.close().await;
+        gaps
+    };
+    keep(json!({"position": one, "since": one, "user": "ann"})).await;
+    assert_eq!(listen(&["one", "two"]).await, [] as [Value; 0]);
+    keep(json!({"position": one, "since": one})).await;
+    assert_eq!(
+        listen(&["two"]).await,
+        [] as [Value; 0],
+        "one that says nothing of a user is the client's own"
+    );
+
+    let old = "0000000000000-7";
+    keep(json!({"position": old, "since": old, "user": "bob"})).await;
+    let gaps = listen(&["one", "two"]).await;
+    assert_eq!((&gaps[0]["reason"], &gaps[0]["after"]), (&json!("epoch"), &json!(old)), "the loss is told");
+    let kept = page.browser.run("return localStorage.getItem('shared')", json!([])).await;
+    assert!(!kept.to_string().contains(old), "{kept}");
+    for nonsense in [json!("no bookmark"), json!({"position": 7}), json!({"position": "x", "since": "y"})] {
+        keep(nonsense).await;
+        assert_eq!(listen(&["one", "two"]).await, [] as [Value; 0]);
+    }
     page.close(&[]).await;
     gateway.stop().await;
 }

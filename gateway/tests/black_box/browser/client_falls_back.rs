@@ -1,5 +1,11 @@
 //! Where something on the way blocks WebSockets the client reads server-sent events instead, and nothing else changes.
 
+use std::net::SocketAddr;
+
+use poem::endpoint::make_sync;
+use poem::http::StatusCode;
+use poem::listener::{Acceptor, Listener, TcpListener};
+use poem::{Response, Server};
 use reqwest::Method;
 use serde_json::json;
 
@@ -32,11 +38,17 @@ async fn a_page_without_sockets_receives_and_acks_and_its_stream_outlives_its_to
     };
     within("the ack by HTTP", acked).await;
 
-    // The stream just ends, and the next one shows the next token.
+    // The stream ends with its token, and the next one shows the next.
     let next = secured.issuer.token(&claims("bob"));
     bob.hand_out(&next).await;
     ahead.leap(600);
     bob.until_told("open", 2).await;
+    let ended = bob.until_told("waiting", 1).await;
+    assert_eq!(
+        (&ended["code"], &ended["reason"]),
+        (&json!(4205), &json!("token_expired")),
+        "behind two blocked sockets"
+    );
     secured.tell("bob", "two").await;
     assert_eq!(bob.until_texts(2).await, ["one", "two"]);
     assert_eq!(bob.events("welcome").await.len(), 2);
@@ -63,6 +75,57 @@ async fn a_refused_stream_is_refused_as_a_socket_is() {
     guarded
         .stop(&["the server responded with a status of 401", "the server responded with a status of 403"])
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_says_why_it_ends_as_a_socket_does() {
+    let gateway = Gateway::start_with(|config| config.sessions.max_per_user = 1).await;
+    let page = Page::open(&[gateway.address()]).await;
+    let listen = || page.listen_with(json!({"user": "bob", "transport": "sse", "minBackoffMs": 1}));
+    let first = listen().await;
+    first.until_state("open").await;
+    let second = listen().await;
+    second.until_state("open").await;
+    assert_eq!(first.until_told("closed", 1).await["error"]["code"], 4009);
+    let disconnected = gateway.ask(Method::DELETE, "/v1/users/bob/sessions").await;
+    assert!((200..300).contains(&disconnected.status), "{}", disconnected.body);
+    let error = second.until_told("closed", 1).await["error"].clone();
+    assert_eq!((&error["code"], &error["reason"]), (&json!(4010), &json!("disconnected")));
+    page.close(&[]).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_on_the_way_who_refuses_is_not_the_gateway() {
+    let gateway = Gateway::start().await;
+    let proxy = Proxy::start(stranger().await);
+    let page = Page::open(&[proxy.address()]).await;
+    let options = json!({"user": "bob", "transport": "sse", "minBackoffMs": 1, "maxBackoffMs": 20});
+    let bob = page.listen_with(options).await;
+    bob.until_told("waiting", 2).await;
+    // Whoever was in the way has let it through.
+    proxy.retarget(gateway.address());
+    bob.until_state("open").await;
+    gateway.send_text("bob", "through").await;
+    assert_eq!(bob.until_texts(1).await, ["through"]);
+    page.close(&[&BROKEN_LINES[..], &["the server responded with a status of 403"]].concat()).await;
+    drop(proxy);
+    gateway.stop().await;
+}
+
+/// A server that forbids everything with a page of its own, as networks do that want one to sign in; it ends with the test.
+async fn stranger() -> SocketAddr {
+    let acceptor = TcpListener::bind("127.0.0.1:0").into_acceptor().await.expect("a free port");
+    let address = *acceptor.local_addr()[0].as_socket_addr().expect("an address of IP");
+    let forbid = make_sync(|_| {
+        let answer = Response::builder().status(StatusCode::FORBIDDEN).content_type("text/html");
+        answer
+            .header("access-control-allow-origin", "*")
+            .header("connection", "close")
+            .body("<p>Sign in first")
+    });
+    tokio::spawn(Server::new_with_acceptor(acceptor).run(forbid));
+    address
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -116,11 +116,14 @@ async fn another_epoch_is_a_loss_that_is_told_even_if_the_connection_breaks_befo
         line.say(gap).await;
     }
     let place = |number: u64| format!("{OTHER}-{number}");
-    line.say(json!({
-        "type": "notification", "position": place(3), "prev": place(1), "body": "new",
-        "id": "01a205e1-9e13-7d2c-8e1f-5a4b6c7d8e9f", "sent_at": "2026-11-23T00:50:06.547Z",
-    }))
-    .await;
+    // The first came before, at another position, and has the id that it had.
+    for (number, body, id) in [(2, "12", "000000000012"), (3, "new", "000000000013")] {
+        line.say(json!({
+            "type": "notification", "position": place(number), "prev": place(number - 1), "body": body,
+            "id": format!("01a205e1-959c-75a4-8ff2-{id}"), "sent_at": "2026-11-23T00:50:06.547Z",
+        }))
+        .await;
+    }
     assert_eq!(bob.until_texts(2).await, ["12", "new"]);
     let gaps = bob.events("gap").await;
     assert_eq!(gaps.len(), 1, "the loss is told once: {gaps:?}");
@@ -189,5 +192,31 @@ async fn who_acks_by_hand_acks_what_he_says_and_everything_before() {
     line.notify(16, 15).await;
     assert_eq!(bob.until_texts(6).await, ["11", "12", "13", "14", "15", "16"]);
     assert_eq!(bob.property("position").await, at(14));
+    page.close(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_welcome_beyond_its_place_moves_no_client_that_has_one() {
+    let scripted = Scripted::start().await;
+    let (page, mut line) = open(&scripted, json!({})).await;
+    let bob = page.client(0);
+    line.notify(12, 10).await;
+    line.hear_ack(12).await;
+    line.close(1011, "internal_error").await;
+    let mut line = scripted.welcome(15).await;
+    bob.until_events("welcome", 2).await;
+    assert_eq!(bob.property("position").await, at(12));
+    // What lies between is announced, or it is a hole.
+    line.say(json!({"type": "gap", "after": at(12), "until": at(15), "count": 2, "reason": "expired"})).await;
+    line.notify(16, 15).await;
+    assert_eq!(bob.until_texts(2).await, ["12", "16"]);
+    assert_eq!(bob.events("gap").await.len(), 1);
+    line.close(1011, "internal_error").await;
+
+    let mut line = scripted.welcome(18).await;
+    line.notify(19, 18).await;
+    line.gone().await;
+    let line = scripted.accept().await;
+    assert_eq!(line.parameter("after"), Some(at(16).as_str()), "the hole is asked for again");
     page.close(&[]).await;
 }

@@ -117,3 +117,29 @@ async fn an_ordinary_loop_reads_everything_and_the_next_one_begins_where_it_was_
     page.close(&[]).await;
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_that_gives_up_leaves_what_it_waits_for_to_the_next_one() {
+    let gateway = Gateway::start().await;
+    let page = Page::open(&[gateway.address()]).await;
+    let bob = page.listen("bob").await;
+    bob.until_state("open").await;
+    let give_up = "const { client } = receivers.get(arguments[0]); \
+         const first = client[Symbol.asyncIterator](); \
+         const questions = [first.next(), first.next()]; await first.return(); \
+         return (await Promise.all(questions)).map(({ done }) => done)";
+    assert_eq!(page.browser.run_async(give_up, json!([bob.name()])).await, json!([true, true]));
+    let sent = gateway.send_text("bob", "one").await;
+    next(&page, &bob, 2).await;
+    assert_eq!(items(&page, &bob, 1).await, ["one"]);
+    bob.until_texts(1).await;
+
+    // It was asked twice: with the second item both questions are answered, and nothing is dealt with yet.
+    gateway.send_text("bob", "two").await;
+    assert_eq!(items(&page, &bob, 2).await, ["one", "two"]);
+    gateway.until_outcome(&sent, "pending", 1).await;
+    next(&page, &bob, 1).await;
+    gateway.until_outcome(&sent, "acked", 1).await;
+    page.close(&[]).await;
+    gateway.stop().await;
+}

@@ -145,3 +145,27 @@ async fn a_client_that_pauses_leaves_and_comes_back_behind_its_place() {
     drop(proxy);
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_to_which_nobody_listens_does_not_connect_and_acks_nothing() {
+    let gateway = Gateway::start().await;
+    let proxy = Proxy::start(gateway.address());
+    let page = Page::open(&[proxy.address()]).await;
+    let waiting = gateway.send_text("bob", "waiting").await;
+    let begin = "const { NotificationClient } = await import('/client.js'); \
+         window.heard = []; window.idle = new NotificationClient(arguments[0]); \
+         idle.addEventListener('state', () => {})";
+    page.browser.run_async(begin, json!([{"user": "bob", "url": proxy.url()}])).await;
+    // Another one has come and gone before anybody listens to the first.
+    let ann = page.listen("ann").await;
+    ann.until_state("open").await;
+    assert_eq!(proxy.seen().upgrades, 1);
+    gateway.until_outcome(&waiting, "pending", 1).await;
+    let listen = "idle.addEventListener('notification', ({ detail }) => heard.push(detail.body))";
+    page.browser.run(listen, json!([])).await;
+    page.browser.until("what waited", "heard.includes('waiting')", json!([])).await;
+    gateway.until_outcome(&waiting, "acked", 1).await;
+    page.close(&[]).await;
+    drop(proxy);
+    gateway.stop().await;
+}

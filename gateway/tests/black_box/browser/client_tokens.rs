@@ -47,19 +47,9 @@ async fn a_refused_token_is_asked_for_once_more_and_a_forbidden_one_is_not() {
     let anonymous = page.listen_with(json!({"user": "bob", "transport": "websocket"})).await;
     assert_eq!(anonymous.until_told("closed", 1).await["error"]["code"], 4001);
 
-    // Whoever hands out tokens may be away for a while, too.
-    let waits = page.name_client();
-    let listen = "const [name, options, token] = arguments; let asked = 0; \
-                  options.token = async () => { if (asked++ < 3) throw new Error('away'); return token; }; \
-                  page.listen(name, options)";
-    let options = json!({"user": "carol", "url": guarded.proxy.url(), "minBackoffMs": 1, "maxBackoffMs": 1});
-    let token = guarded.token("carol", 3_600);
-    page.browser.run(listen, json!([waits.name(), options, token])).await;
-    waits.until_state("open").await;
-
     secured.tell("bob", "to the last one").await;
     assert_eq!(key.until_texts(1).await, ["to the last one"]);
-    assert_eq!(guarded.proxy.seen().upgrades, 8, "nobody came back who was told not to");
+    assert_eq!(guarded.proxy.seen().upgrades, 7, "nobody came back who was told not to");
     guarded.stop(&[]).await;
 }
 
@@ -79,7 +69,7 @@ async fn a_session_takes_the_next_token_in_place_and_one_whose_token_is_over_com
     let ann = listen("ann", [guarded.token("ann", 300), anns_next]).await;
     ann.until_state("open").await;
     let bobs_next = guarded.token("bob", 3_600);
-    let bob = listen("bob", [guarded.token("bob", 3), bobs_next.clone()]).await;
+    let bob = listen("bob", [guarded.token("bob", 10), bobs_next.clone()]).await;
     bob.until_state("open").await;
 
     let heard = async |what: &str, kind: &str, count: usize| {
@@ -113,5 +103,40 @@ async fn a_session_takes_the_next_token_in_place_and_one_whose_token_is_over_com
         assert_eq!(client.events("welcome").await.len(), sessions, "{user}");
     }
     assert_eq!((bob.asked().await, ann.asked().await), (2, 2));
+    guarded.stop(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_hands_out_tokens_hears_of_a_refusal_and_may_be_away_or_give_up() {
+    let guarded = Guarded::start(|_| {}).await;
+    let page = &guarded.page;
+    // Says what it is to do next: throw, or hand out this token.
+    let listen = "const [name, options, answers] = arguments; window.whys ??= {}; whys[name] = []; \
+         const { ConnectionRefused } = await import('/client.js'); \
+         options.token = async (why) => { whys[name].push(why); const answer = answers.shift(); \
+             if (answer === 'away') throw new Error(answer); \
+             if (answer === 'give up') throw new ConnectionRefused(4001, 'signed out'); return answer; }; \
+         page.listen(name, options)";
+    let listen = async |answers: Value| {
+        let client = page.name_client();
+        let options = json!({
+            "user": "bob", "url": guarded.proxy.url(), "transport": "websocket", "minBackoffMs": 1, "maxBackoffMs": 1,
+        });
+        page.browser.run_async(listen, json!([client.name(), options, answers])).await;
+        client
+    };
+    let refusals = async |name: &str| {
+        let refusals = "return whys[arguments[0]].map(({ refused }) => refused)";
+        page.browser.run(refusals, json!([name])).await
+    };
+    let good = guarded.token("bob", 3_600);
+    let patient = listen(json!(["away", "away", "not.a.token", good])).await;
+    patient.until_state("open").await;
+    assert_eq!(refusals(patient.name()).await, json!([false, false, false, true]));
+
+    let signed_out = listen(json!(["not.a.token", "give up"])).await;
+    let error = signed_out.until_told("closed", 1).await["error"].clone();
+    assert_eq!((&error["name"], &error["reason"]), (&json!("ConnectionRefused"), &json!("signed out")));
+    assert_eq!(refusals(signed_out.name()).await, json!([false, true]));
     guarded.stop(&[]).await;
 }

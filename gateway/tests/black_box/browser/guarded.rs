@@ -15,7 +15,7 @@ use crate::security::credentials::{Issuer, now};
 use crate::security::secured::Secured;
 
 /// What ends a session must be noticed at a heartbeat at the latest.
-pub(crate) const HEARTBEAT: Duration = Duration::from_millis(300);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// By how much the gateway's clock is ahead of the browser's, in seconds.
 #[derive(Clone, Default)]
