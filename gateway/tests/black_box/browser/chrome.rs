@@ -28,6 +28,9 @@ static PLACES: Semaphore = Semaphore::const_new(2);
 /// How often a page is looked at while a test waits for something on it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// Ports that chromedriver tries before a test gives up.
+const ATTEMPTS: usize = 10;
+
 /// A directory into which a failing test puts a picture of its page.
 const PICTURES: &str = "BROWSER_PICTURES";
 
@@ -69,9 +72,21 @@ struct Chromedriver(Child);
 
 impl Chromedriver {
     /// Starts it on a free port.
+    ///
+    /// It asks for one of IPv4 and takes the same of IPv6: where somebody else has that one, it ends, and has to try another.
     async fn start() -> (Self, SocketAddr) {
+        for _ in 0..ATTEMPTS {
+            if let (chromedriver, Some(address)) = Self::try_start().await {
+                return (chromedriver, address);
+            }
+        }
+        panic!("chromedriver does not start (Debian: apt-get install chromium-driver)");
+    }
+
+    /// One attempt; `None` if it ended.
+    async fn try_start() -> (Self, Option<SocketAddr>) {
         let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg("chromedriver --port=0 & cat >/dev/null; kill -KILL 0");
+        command.arg("-c").arg("{ chromedriver --port=0; echo ended; } & cat >/dev/null; kill -KILL 0");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         let mut child = command.spawn().expect("there is a shell");
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
@@ -83,14 +98,14 @@ impl Chromedriver {
             for line in output.lines().map_while(Result::ok) {
                 let port = line.split("successfully on port ").nth(1);
                 let port = port.and_then(|rest| rest.trim_end_matches('.').parse().ok());
-                if let (Some(port), Some(tell)) = (port, tell.take_if(|_| port.is_some())) {
+                if let Some(tell) = tell.take_if(|_| port.is_some() || line == "ended") {
                     // The test may have ended.
-                    let _ = tell.send(SocketAddr::from(([127, 0, 0, 1], port)));
+                    let _ = tell.send(port.map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port))));
                 }
             }
         });
         let address = within("chromedriver", told).await;
-        (chromedriver, address.expect("chromedriver starts (Debian: apt-get install chromium-driver)"))
+        (chromedriver, address.expect("its output does not end before it says anything"))
     }
 }
 
