@@ -5,6 +5,7 @@
 //! reader enters.
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use poem::endpoint::{BoxEndpoint, make_sync};
@@ -26,23 +27,19 @@ const POLICY: &str = "script-src 'self'; style-src 'self'; connect-src 'self'; i
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The client for browsers.
-const CLIENT: File =
-    File { name: "client.js", media_type: JAVASCRIPT, text: include_str!("console/client.js") };
+static CLIENT: File = File::new("client.js", JAVASCRIPT, include_str!("console/client.js"));
 
-const INDEX: File = File {
-    name: "index.html",
-    media_type: "text/html; charset=utf-8",
-    text: include_str!("console/page/index.html"),
-};
+static INDEX: File =
+    File::new("index.html", "text/html; charset=utf-8", include_str!("console/page/index.html"));
 
 macro_rules! files {
     ($($name:literal: $media_type:expr,)*) => {
-        &[$(File { name: $name, media_type: $media_type, text: include_str!(concat!("console/page/", $name)) },)*]
+        [$(File::new($name, $media_type, include_str!(concat!("console/page/", $name))),)*]
     };
 }
 
 /// What the page is made of.
-const FILES: &[File] = files! {
+static FILES: [File; 24] = files! {
     "choice.js": JAVASCRIPT,
     "console.css": "text/css; charset=utf-8",
     "console.js": JAVASCRIPT,
@@ -70,11 +67,12 @@ const FILES: &[File] = files! {
 };
 
 /// A file of the program.
-#[derive(Debug, Clone, Copy)]
 struct File {
     name: &'static str,
     media_type: &'static str,
     text: &'static str,
+    /// Names this very text. Hashed for the first who asks: at every start it would take an unoptimized build a while.
+    tag: OnceLock<String>,
 }
 
 /// What the page says of its gateway.
@@ -143,25 +141,30 @@ fn get(endpoint: impl IntoEndpoint<Endpoint: 'static>) -> BoxEndpoint<'static, R
 }
 
 impl File {
+    const fn new(name: &'static str, media_type: &'static str, text: &'static str) -> Self {
+        Self { name, media_type, text, tag: OnceLock::new() }
+    }
+
     /// The file, unless the browser has this very text (RFC 9110 §13.1.2).
-    fn answer(self, headers: &HeaderMap) -> Response {
+    fn answer(&self, headers: &HeaderMap) -> Response {
         let tag = self.tag();
         let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
         let is_known = known.flat_map(|tags| tags.split(',')).any(|known| {
             let known = known.trim();
-            known.strip_prefix("W/").unwrap_or(known) == tag
+            known.strip_prefix("W/").unwrap_or(known) == *tag
         });
-        let response = Response::builder().header(header::ETAG, &tag);
+        let response = Response::builder().header(header::ETAG, tag);
         if is_known {
             return response.status(StatusCode::NOT_MODIFIED).finish();
         }
         response.content_type(self.media_type).body(self.text)
     }
 
-    /// Names this very text.
-    fn tag(self) -> String {
-        let digest = Sha256::digest(self.text);
-        digest[..8].iter().fold("\"".to_owned(), |tag, byte| format!("{tag}{byte:02x}")) + "\""
+    fn tag(&self) -> &String {
+        self.tag.get_or_init(|| {
+            let digest = Sha256::digest(self.text);
+            digest[..8].iter().fold("\"".to_owned(), |tag, byte| format!("{tag}{byte:02x}")) + "\""
+        })
     }
 }
 

@@ -235,15 +235,16 @@ impl Delivery {
             let bytes = stats.high_watermark_bytes as f64 / bounds.mailbox_max_bytes as f64;
             metrics.mailbox_high_watermark.set(count.max(bytes));
         }
-        metrics.users.set(gauge(stats.online_users));
-        metrics.known_users.set(gauge(stats.known_users));
+        metrics.users.set(gauge(stats.totals.online_users));
+        metrics.known_users.set(gauge(stats.totals.known_users));
         let (topics, memberships) = self.shared.state.topics().counts();
         metrics.topics.set(gauge(topics as u64));
         metrics.memberships.set(gauge(memberships));
         let (keys, outcomes) = (self.shared.state.idempotency().len(), self.shared.state.outcomes().len());
         metrics.remembered.of(Remembered::IdempotencyKeys).set(gauge(keys as u64));
         metrics.remembered.of(Remembered::Outcomes).set(gauge(outcomes as u64));
-        metrics.set_ledger(stats.ledger.accepted, stats.ledger.ended(), stats.imbalance);
+        let ledger = stats.totals.ledger;
+        metrics.set_ledger(ledger.accepted, ledger.ended(), stats.imbalance);
     }
 }
 

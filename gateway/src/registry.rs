@@ -112,10 +112,8 @@ pub struct UserSummary {
 /// Sums over all shards, taken when metrics are scraped by walking every mailbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RegistryStats {
-    /// Users the registry knows: those with something held or a session.
-    pub known_users: u64,
-    /// Users with at least one session.
-    pub online_users: u64,
+    /// What is kept anyway.
+    pub totals: Totals,
     /// Open sessions.
     pub sessions: u64,
     /// Notifications that wait for their ack.
@@ -126,8 +124,6 @@ pub struct RegistryStats {
     pub high_watermark: u64,
     /// The most bytes any one mailbox held pending since the last call.
     pub high_watermark_bytes: u64,
-    /// The books.
-    pub ledger: Ledger,
     /// By how much books and mailboxes differ, summed over the shards without signs; must be 0.
     pub imbalance: u64,
 }
@@ -323,14 +319,12 @@ impl Registry {
         self.shards.iter().fold(RegistryStats::default(), |sum, shard| {
             let part = lock(shard).take_stats();
             RegistryStats {
-                known_users: sum.known_users + part.known_users,
-                online_users: sum.online_users + part.online_users,
+                totals: sum.totals.merged(part.totals),
                 sessions: sum.sessions + part.sessions,
                 pending: sum.pending + part.pending,
                 pending_bytes: sum.pending_bytes + part.pending_bytes,
                 high_watermark: sum.high_watermark.max(part.high_watermark),
                 high_watermark_bytes: sum.high_watermark_bytes.max(part.high_watermark_bytes),
-                ledger: sum.ledger.merged(&part.ledger),
                 imbalance: sum.imbalance + part.imbalance,
             }
         })

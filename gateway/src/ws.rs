@@ -144,6 +144,7 @@ impl SocketApi {
     ///   applies: `epoch` or `overflow` (loss), `expired`, `withdrawn`, `collapsed` or `acked` (nothing is lost).
     /// * `heartbeat`: every 25 seconds or so, beside a ping.
     /// * `drain`: the gateway restarts; come back after `reconnect_in_ms`. A close with 1012 follows.
+    /// * `close` ends a stream of server-sent events; a socket has its close frame instead.
     ///
     /// A client keeps one position: that of `welcome`, then that of each notification and the `until` of each gap.
     /// A notification whose `prev` is not beyond it leaves no hole. After a break it reconnects with `after=<position>`

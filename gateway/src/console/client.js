@@ -117,6 +117,7 @@
 /**
  * A loop that waits for its next item.
  * @typedef {object} Reader
+ * @property {object} loop
  * @property {(unread: Unread) => void} taken
  * @property {(result: IteratorResult<Notification | Gap, undefined>) => void} resolve
  * @property {(error: Error) => void} reject
@@ -370,9 +371,8 @@ export class NotificationClient extends EventTarget {
     /** What it was given and has not dealt with. @type {Unread[]} */
     let held = [];
     let isOver = false;
-    /** @type {Reader[]} */
-    const waiting = [];
-    return {
+    /** @type {AsyncIterableIterator<Notification | Gap, undefined>} */
+    const loop = {
       [Symbol.asyncIterator]() {
         return this;
       },
@@ -382,9 +382,7 @@ export class NotificationClient extends EventTarget {
         this.#dealWith(done);
         return new Promise((resolve, reject) => {
           if (isOver) return resolve({ done: true, value: undefined });
-          const reader = { taken: (/** @type {Unread} */ unread) => held.push(unread), resolve, reject };
-          waiting.push(reader);
-          this.#readers.push(reader);
+          this.#readers.push({ loop, taken: (unread) => held.push(unread), resolve, reject });
           this.#handOut();
         });
       },
@@ -392,12 +390,14 @@ export class NotificationClient extends EventTarget {
         isOver = true;
         for (const unread of held) unread.taken = false;
         held = [];
-        this.#readers = this.#readers.filter((reader) => !waiting.includes(reader));
+        const waiting = this.#readers.filter((reader) => reader.loop === loop);
+        this.#readers = this.#readers.filter((reader) => reader.loop !== loop);
         for (const reader of waiting) reader.resolve({ done: true, value: undefined });
         this.#handOut();
         return { done: true, value: undefined };
       },
     };
+    return loop;
   }
 
   /**
@@ -509,7 +509,7 @@ export class NotificationClient extends EventTarget {
     } else if (end.code >= 4200 && end.code < 4300 && !this.#hurried) {
       this.#hurried = true;
       this.#comeBack(end, 0);
-    } else if (this.#tryStream) {
+    } else if (this.#tryStream && connection.transport === "websocket") {
       this.#comeBack(end, 0);
     } else {
       // The only large frame is the one with a token: from now on a new one means a new session.
@@ -1082,7 +1082,8 @@ function openStream(base, user, query, credential, { frame, ended }) {
   const sendAcks = async () => {
     if (isAcking) return;
     isAcking = true;
-    for (let pause = ACK_PAUSE_MS; due !== null; pause = Math.min(pause * 2, MAX_ACK_PAUSE_MS)) {
+    let pause = ACK_PAUSE_MS;
+    while (due !== null) {
       const ack = due;
       due = null;
       const headers = { "Content-Type": "application/json", ...authorization };
@@ -1093,12 +1094,13 @@ function openStream(base, user, query, credential, { frame, ended }) {
         const answer = await fetch(`${base}/v1/users/${user}/acks`, { method: "POST", headers, body, signal, keepalive: true });
         if (answer.status === 401) ended(await refusal(answer));
         if (answer.status >= 500 || answer.status === 429 || answer.status === 408) throw new Error(answer.statusText);
-        pause = ACK_PAUSE_MS / 2;
+        pause = ACK_PAUSE_MS;
       } catch {
         if (abort.signal.aborted) break;
         // Acks are cumulative: a later one may have come meanwhile.
         due ??= ack;
         await new Promise((resolve) => setTimeout(resolve, pause * (1 + Math.random())));
+        pause = Math.min(pause * 2, MAX_ACK_PAUSE_MS);
       }
     }
     isAcking = false;
@@ -1193,11 +1195,11 @@ export function localStore(key) {
 /** @param {unknown} text */
 const isPosition = (text) => typeof text === "string" && /^[0-9a-z]{13}-(0|[1-9][0-9]{0,19})$/.test(text);
 
-/** @param {string} one @param {string} other */
-const isSameEpoch = (one, other) => one.slice(0, one.indexOf("-")) === other.slice(0, other.indexOf("-"));
+/** Whether they can be compared. @param {string} one @param {string} other */
+export const isSameEpoch = (one, other) => one.slice(0, one.indexOf("-")) === other.slice(0, other.indexOf("-"));
 
-/** Of one epoch. @param {string} one @param {string} other */
-const isBeyond = (one, other) => BigInt(one.slice(one.indexOf("-") + 1)) > BigInt(other.slice(other.indexOf("-") + 1));
+/** Of two positions of one epoch. @param {string} one @param {string} other */
+export const isBeyond = (one, other) => BigInt(one.slice(one.indexOf("-") + 1)) > BigInt(other.slice(other.indexOf("-") + 1));
 
 /** Where the gateway is. @param {string | URL | undefined} url */
 function gatewayAt(url) {

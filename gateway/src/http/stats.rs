@@ -83,7 +83,7 @@ impl StatsApi {
                 expired: totals.ledger.of(Outcome::Expired),
                 collapsed: totals.ledger.of(Outcome::Collapsed),
                 withdrawn: totals.ledger.of(Outcome::Withdrawn),
-                dropped: totals.ended(&[Outcome::Overflowed, Outcome::Rejected]),
+                dropped: totals.ledger.of(Outcome::Overflowed) + totals.ledger.of(Outcome::Rejected),
             },
         }
     }

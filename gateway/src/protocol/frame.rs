@@ -9,14 +9,15 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::CloseCode;
 use crate::domain::{
     Epoch, GapReason, Notification, NotificationId, Position, Secret, Target, TopicName, TraceContext,
     TraceParent,
 };
 
 /// Every value of `type` that the gateway sends.
-pub const SERVER_FRAME_TYPES: [&str; 6] =
-    ["welcome", "notification", "gap", "heartbeat", "refreshed", "drain"];
+pub const SERVER_FRAME_TYPES: [&str; 7] =
+    ["welcome", "notification", "gap", "heartbeat", "refreshed", "drain", "close"];
 
 /// Bytes that a `traceparent` takes in a notification's frame: `,"traceparent":"…"`.
 pub const TRACEPARENT_FIELD_BYTES: usize = 16 + 55 + 1;
@@ -62,6 +63,13 @@ pub enum ServerFrame<'a> {
         /// When to reconnect, counted from now, in milliseconds.
         reconnect_in_ms: u64,
     },
+    /// The last one of a stream, which has no close frame of its own.
+    Close {
+        /// The number of a [`CloseCode`].
+        code: u16,
+        /// Its word.
+        reason: &'static str,
+    },
 }
 
 impl ServerFrame<'_> {
@@ -69,6 +77,12 @@ impl ServerFrame<'_> {
     #[must_use]
     pub fn refreshed(expires_at_ms: u64) -> Self {
         Self::Refreshed { expires_at: rfc3339(expires_at_ms.saturating_mul(1_000)) }
+    }
+
+    /// What a socket's close frame says.
+    #[must_use]
+    pub const fn close(code: CloseCode) -> Self {
+        Self::Close { code: code.number(), reason: code.reason() }
     }
 
     /// The frame's JSON text.
@@ -287,6 +301,10 @@ mod tests {
             text(&ServerFrame::Drain { reconnect_in_ms: 7340 }),
             r#"{"type":"drain","reconnect_in_ms":7340}"#
         );
+        assert_eq!(
+            text(&ServerFrame::close(CloseCode::Disconnected)),
+            r#"{"type":"close","code":4010,"reason":"disconnected"}"#
+        );
     }
 
     #[test]
@@ -386,6 +404,7 @@ mod tests {
             ServerFrame::Heartbeat,
             ServerFrame::refreshed(0),
             ServerFrame::Drain { reconnect_in_ms: 0 },
+            ServerFrame::close(CloseCode::Normal),
         ];
         let mut named: Vec<String> = frames
             .iter()
@@ -396,7 +415,8 @@ mod tests {
                     | ServerFrame::Gap { .. }
                     | ServerFrame::Heartbeat
                     | ServerFrame::Refreshed { .. }
-                    | ServerFrame::Drain { .. } => {}
+                    | ServerFrame::Drain { .. }
+                    | ServerFrame::Close { .. } => {}
                 }
                 let value: Value = serde_json::from_slice(&frame.to_json()).unwrap();
                 value["type"].as_str().unwrap().to_owned()

@@ -263,11 +263,7 @@ impl Shard {
     }
 
     pub(super) fn take_stats(&mut self) -> RegistryStats {
-        let mut stats = RegistryStats {
-            known_users: self.users.len() as u64,
-            online_users: self.online_users,
-            ..RegistryStats::default()
-        };
+        let mut stats = RegistryStats { totals: self.totals(), ..RegistryStats::default() };
         for user in &self.users {
             stats.sessions += user.sessions.len() as u64;
             stats.pending += user.mailbox.pending_by_walking();
@@ -279,7 +275,6 @@ impl Shard {
         let bytes = std::mem::take(&mut self.high_watermark_bytes);
         stats.high_watermark_bytes = stats.high_watermark_bytes.max(bytes);
         stats.imbalance = self.ledger.imbalance(stats.pending);
-        stats.ledger = self.ledger;
         stats
     }
 

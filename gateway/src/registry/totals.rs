@@ -1,7 +1,6 @@
 //! Sums that are kept anyway, for whoever looks often: unlike the statistics for a scrape they walk no mailbox.
 
 use super::{Ledger, Registry, lock};
-use crate::domain::Outcome;
 
 /// Sums over all shards. Each shard is looked at in one moment, all of them are not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,10 +21,14 @@ impl Totals {
         self.ledger.accepted.saturating_sub(ended)
     }
 
-    /// How many ended in one of these ways.
+    /// The sums of both.
     #[must_use]
-    pub fn ended(&self, outcomes: &[Outcome]) -> u64 {
-        outcomes.iter().map(|outcome| self.ledger.of(*outcome)).sum()
+    pub(super) fn merged(self, other: Self) -> Self {
+        Self {
+            known_users: self.known_users + other.known_users,
+            online_users: self.online_users + other.online_users,
+            ledger: self.ledger.merged(&other.ledger),
+        }
     }
 }
 
@@ -33,13 +36,6 @@ impl Registry {
     /// The sums.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.shards.iter().fold(Totals::default(), |sum, shard| {
-            let part = lock(shard).totals();
-            Totals {
-                known_users: sum.known_users + part.known_users,
-                online_users: sum.online_users + part.online_users,
-                ledger: sum.ledger.merged(&part.ledger),
-            }
-        })
+        self.shards.iter().fold(Totals::default(), |sum, shard| sum.merged(lock(shard).totals()))
     }
 }

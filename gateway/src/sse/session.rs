@@ -273,8 +273,7 @@ impl Session {
 
     /// Ends, after what is ready. The last event says what a socket's close frame says.
     fn end(&mut self, code: CloseCode) {
-        let close = serde_json::json!({"type": "close", "code": code.number(), "reason": code.reason()});
-        self.ready.push_back(frame("close", None, close.to_string().into_bytes()));
+        self.ready.push_back(frame("close", None, ServerFrame::close(code).to_json()));
         self.state = State::Over(code);
     }
 

@@ -3,6 +3,7 @@
  * One entry of a pane's log: a notification, a gap, or a remark of the page itself.
  */
 
+import { isBeyond, isSameEpoch } from "/client.js";
 import { copyOf, date, named, say } from "./elements.js";
 import { duration, gapReason, gapTitle, plural } from "./words.js";
 
@@ -76,7 +77,9 @@ export class NotificationEntry {
 
   /** The gateway says how far everything is final: up to there it is acked. @param {string} position */
   confirm(position) {
-    if (this.element.dataset.acked === "sent" && isCovered(this.notification.position, position)) this.#showAck("acked", "true");
+    const own = this.notification.position;
+    const isCovered = own !== undefined && isSameEpoch(own, position) && !isBeyond(own, position);
+    if (this.element.dataset.acked === "sent" && isCovered) this.#showAck("acked", "true");
   }
 
   get #isAcked() {
@@ -166,13 +169,6 @@ function hidden(text) {
   element.className = "hidden";
   element.textContent = text;
   return element;
-}
-
-/** Whether a position is at or before another one of the same epoch. @param {string | undefined} position @param {string} until */
-function isCovered(position, until) {
-  const [epoch, number] = position?.split("-") ?? [];
-  const [epochUntil, numberUntil] = until.split("-");
-  return epoch === epochUntil && BigInt(number ?? 0) <= BigInt(numberUntil ?? 0);
 }
 
 /** @param {string | undefined} topic */

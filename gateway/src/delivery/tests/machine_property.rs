@@ -299,9 +299,9 @@ impl<S: Subject> Comparison<S> {
         let count = |outcome: Outcome| counts.get(&(outcome as u8)).copied().unwrap_or(0);
         prop_assert_eq!(stats.imbalance, 0);
         prop_assert_eq!(stats.pending, count(Outcome::Pending));
-        prop_assert_eq!(stats.ledger.accepted, counts.values().sum::<u64>());
+        prop_assert_eq!(stats.totals.ledger.accepted, counts.values().sum::<u64>());
         for outcome in Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Pending) {
-            prop_assert_eq!(stats.ledger.of(outcome), count(outcome), "{:?}", outcome);
+            prop_assert_eq!(stats.totals.ledger.of(outcome), count(outcome), "{:?}", outcome);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::{MAX_SESSIONS, ROOMY, UNLIMITED, arrival, holding, session};
 use crate::domain::{GapReason, Outcome, RemovalReason};
 use crate::registry::{
     Arrival, Attached, Bounds, Cursor, Delivered, Final, Item, Ledger, OverflowPolicy, Registry,
-    RegistryStats, Scratch, SessionHandle, SessionId, StartAt, UserSummary,
+    RegistryStats, Scratch, SessionHandle, SessionId, StartAt, Totals, UserSummary,
 };
 
 fn deliver(registry: &Registry, users: &[&str], number: u64, bounds: &Bounds) -> Delivered {
@@ -27,7 +27,8 @@ fn sums(registry: &Registry) -> RegistryStats {
     let stats = registry.stats();
     assert_eq!(stats.imbalance, 0, "{stats:?}");
     // Bytes have their own test.
-    RegistryStats { ledger: Ledger::default(), high_watermark_bytes: 0, ..stats }
+    let totals = Totals { ledger: Ledger::default(), ..stats.totals };
+    RegistryStats { totals, high_watermark_bytes: 0, ..stats }
 }
 
 fn attach(registry: &Registry, user: &str, id: u64, start: StartAt, applied: u64) -> Attached {
@@ -167,7 +168,7 @@ fn the_late_detach_of_an_old_session_leaves_its_successor_alone() {
     let left: Vec<SessionId> = registry.sessions_of("bob").iter().map(|session| session.id()).collect();
     assert_eq!(left, [SessionId(3)]);
     let stats = registry.stats();
-    assert_eq!((stats.known_users, stats.online_users, stats.sessions), (1, 1, 1));
+    assert_eq!((stats.totals.known_users, stats.totals.online_users, stats.sessions), (1, 1, 1));
     assert_eq!(deliver(&registry, &["bob"], 1, &ROOMY).online, 1);
     assert_eq!(registry.stats().high_watermark, 1);
 }
@@ -201,7 +202,7 @@ fn the_seventeenth_session_displaces_the_one_that_was_silent_the_longest() {
     assert_eq!(displaced.id(), SessionId(11));
     assert_eq!(registry.summary("bob", 0).sessions, 16);
     assert!(registry.sessions_of("bob").iter().any(|handle| handle.id() == SessionId(16)));
-    assert_eq!((registry.stats().sessions, registry.stats().online_users), (16, 1));
+    assert_eq!((registry.stats().sessions, registry.stats().totals.online_users), (16, 1));
 }
 
 fn gap(after: u64, until: u64, reason: GapReason) -> Item {
@@ -250,7 +251,7 @@ fn what_comes_after_the_forgetting_is_received_without_a_hole() {
     }
     // Forgotten a second time, now with a later floor.
     expire(&registry, 1_010);
-    assert_eq!(registry.stats().known_users, 0);
+    assert_eq!(registry.stats().totals.known_users, 0);
     assert_eq!(pull_after(&registry, "bob", 9, 10), [gap(9, 10, GapReason::Expired)]);
     assert_eq!(pull_after(&registry, "bob", 10, 10), []);
 }
@@ -263,11 +264,11 @@ fn a_session_that_was_attached_all_along_is_told_the_exact_count() {
         deliver(&registry, &["bob"], number, &holding(3));
     }
     expire(&registry, 2_000);
-    assert_eq!(registry.stats().known_users, 1, "a session keeps its user known");
+    assert_eq!(registry.stats().totals.known_users, 1, "a session keeps its user known");
     let told = Item::Gap { after: 0, until: 5, count: Some(5), reason: GapReason::Overflow };
     assert_eq!(pull(&registry, "bob", &mut attached.cursor), [told]);
     assert!(registry.detach(&registry.key("bob"), SessionId(1)));
-    assert_eq!(registry.stats().known_users, 0);
+    assert_eq!(registry.stats().totals.known_users, 0);
 }
 
 #[test]
@@ -275,7 +276,7 @@ fn a_notification_that_was_refused_leaves_no_user_behind() {
     let registry = Registry::new();
     let bounds = Bounds { max_bytes: 99, policy: OverflowPolicy::Reject, ..ROOMY };
     assert_eq!(deliver(&registry, &["bob"], 1, &bounds).rejected, [0]);
-    assert_eq!(registry.stats().known_users, 0);
+    assert_eq!(registry.stats().totals.known_users, 0);
 }
 
 #[test]
@@ -303,7 +304,7 @@ fn a_displaced_session_that_pulls_once_more_is_never_told_a_wrong_count() {
     registry.attach(&key, session(2), StartAt::Now, 1, 1);
     expire(&registry, 1_001);
     assert!(registry.detach(&key, SessionId(2)));
-    assert_eq!(registry.stats().known_users, 0);
+    assert_eq!(registry.stats().totals.known_users, 0);
     deliver(&registry, &["bob"], 2, &holding(1));
     deliver(&registry, &["bob"], 3, &holding(1));
     let items = pull(&registry, "bob", &mut displaced.cursor);
@@ -327,7 +328,7 @@ fn what_is_due_first_expires_first_whatever_came_first() {
         assert_eq!(expire(&registry, due_s), gone);
         assert_eq!(registry.stats().pending, left);
     }
-    assert_eq!((registry.next_due_s(), registry.stats().known_users), (None, 0));
+    assert_eq!((registry.next_due_s(), registry.stats().totals.known_users), (None, 0));
 }
 
 #[test]
@@ -372,8 +373,8 @@ fn the_sums_equal_a_walk_over_all_users() {
         let mut sums = RegistryStats { high_watermark: u64::from(most), ..RegistryStats::default() };
         for name in names.iter().map(String::as_str).chain(["everybody"]) {
             let summary = registry.summary(name, 0);
-            sums.known_users += u64::from(summary != UserSummary::default());
-            sums.online_users += u64::from(summary.sessions > 0);
+            sums.totals.known_users += u64::from(summary != UserSummary::default());
+            sums.totals.online_users += u64::from(summary.sessions > 0);
             sums.sessions += u64::from(summary.sessions);
             sums.pending += u64::from(summary.pending);
             sums.pending_bytes += summary.pending_bytes;
@@ -400,7 +401,7 @@ fn the_acked_position_is_the_last_below_which_everything_is_final() {
     assert_eq!(attach(&registry, "bob", 1, StartAt::Acked, 6).cursor.number, 4);
     registry.ack("bob", 0, 6, &ROOMY, &mut scratch);
     assert_eq!((acked(6), acked(9)), (6, 9), "nothing is pending up to what is applied");
-    let ledger = registry.stats().ledger;
+    let ledger = registry.stats().totals.ledger;
     assert_eq!((ledger.accepted, ledger.of(Outcome::Acked), ledger.of(Outcome::Withdrawn)), (3, 2, 1));
 }
 
@@ -412,7 +413,7 @@ fn what_is_given_up_is_an_overflow_for_everybody_and_other_users_keep_theirs() {
     }
     let mut scratch = Scratch::default();
     registry.give_up(2, &mut scratch);
-    assert_eq!(registry.stats().ledger.of(Outcome::Overflowed), 2);
+    assert_eq!(registry.stats().totals.ledger.of(Outcome::Overflowed), 2);
     for (user, given_up, left) in [("bob", 1, 3), ("alice", 2, 4)] {
         let count = Some(1);
         let gap = Item::Gap { after: 0, until: given_up, count, reason: GapReason::Overflow };
@@ -437,6 +438,6 @@ fn an_acked_one_beyond_the_history_waits_for_the_slowest_session_and_leaves_a_ga
     for id in [1, 2] {
         assert!(registry.detach(&registry.key("bob"), SessionId(id)));
     }
-    assert_eq!(sums(&registry).known_users, 0);
+    assert_eq!(sums(&registry).totals.known_users, 0);
     assert_eq!(pull_after(&registry, "bob", 0, 1), [gap(0, 1, GapReason::Acked)], "never a silent hole");
 }

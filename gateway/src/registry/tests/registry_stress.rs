@@ -85,8 +85,8 @@ fn sessions_that_come_and_go_while_others_publish_never_miss_a_hole() {
         finished.store(true, Ordering::Release);
     });
     let stats = registry.stats();
-    assert_eq!((stats.sessions, stats.online_users), (0, 0));
-    assert_eq!((stats.known_users, stats.pending), (USERS, 20 * USERS));
-    assert_eq!((stats.ledger.accepted, stats.imbalance), (5 * NOTIFICATIONS, 0));
-    assert_eq!(stats.ledger.of(Outcome::Overflowed), 5 * NOTIFICATIONS - 20 * USERS);
+    assert_eq!((stats.sessions, stats.totals.online_users), (0, 0));
+    assert_eq!((stats.totals.known_users, stats.pending), (USERS, 20 * USERS));
+    assert_eq!((stats.totals.ledger.accepted, stats.imbalance), (5 * NOTIFICATIONS, 0));
+    assert_eq!(stats.totals.ledger.of(Outcome::Overflowed), 5 * NOTIFICATIONS - 20 * USERS);
 }

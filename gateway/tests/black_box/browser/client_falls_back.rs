@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use poem::endpoint::make_sync;
 use poem::http::StatusCode;
+use poem::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use poem::listener::{Acceptor, Listener, TcpListener};
-use poem::{Response, Server};
+use poem::{Response, Route, Server};
 use reqwest::Method;
 use serde_json::json;
 
@@ -159,4 +160,36 @@ async fn a_way_that_the_page_chose_is_the_only_one_that_is_tried() {
     page.close(&BROKEN_LINES).await;
     drop(proxy);
     gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_fails_without_saying_when_to_come_back_is_not_asked_in_a_loop() {
+    let acceptor = TcpListener::bind("127.0.0.1:0").into_acceptor().await.expect("a free port");
+    let address = *acceptor.local_addr()[0].as_socket_addr().expect("an address of IP");
+    let failure = make_sync(|_| {
+        Response::builder()
+            .status(StatusCode::INTERNAL_SERVER_ERROR)
+            .content_type("application/problem+json")
+            .header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")
+            .body(r#"{"detail":"it fails"}"#)
+    });
+    // There are no sockets at all.
+    let routes = Route::new().at("/sse/:user", failure);
+    let serving = tokio::spawn(Server::new_with_acceptor(acceptor).run(routes));
+    let page = Page::open(&[address]).await;
+    let options = json!({
+        "user": "bob", "url": format!("http://{address}"), "minBackoffMs": 1, "maxBackoffMs": 1_000,
+    });
+    let bob = page.listen_with(options).await;
+    bob.until_told("waiting", 5).await;
+    let told = bob.events("state").await.into_iter().filter(|told| told["state"] == "waiting");
+    for (attempt, waiting) in told.take(5).enumerate() {
+        let pause = waiting["retryInMs"].as_f64().expect("a pause");
+        assert_eq!(waiting["code"], if attempt < 2 { 1006 } else { 1013 }, "{waiting}");
+        // A stream is tried at once when the second socket has failed; nothing else is.
+        assert_eq!(pause == 0.0, attempt == 1, "{waiting}");
+    }
+    bob.close().await;
+    page.close(&["WebSocket connection to", "status of 500"]).await;
+    serving.abort();
 }
