@@ -9,6 +9,7 @@ mod run;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +21,17 @@ use uuid::Uuid;
 
 use crate::auth::Authenticator;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, LogStore};
+use crate::config::{Config, ConfigError, LogStore, NatsAddress};
 use crate::delivery::{Delivery, DeliveryOptions, StartError};
 use crate::domain::{Epoch, OverflowPolicy};
 use crate::lifecycle::Lifecycle;
 use crate::limits::MemoryAdmission;
 use crate::listener::{AddressRules, BoundListener, ClientAddresses, HangUps, Tls, TlsError};
 use crate::log::entry::Settings;
-use crate::log::{DiskLog, DiskOptions, Durability, Log, MemoryLog, OpenError};
+use crate::log::nats::{Connection, ConnectionOptions, StreamSettings};
+use crate::log::{
+    DiskLog, DiskOptions, Durability, Log, MemoryLog, NatsError, NatsLog, NatsOptions, OpenError,
+};
 use crate::machine;
 use crate::metrics::{Metrics, Remembered, SpanLoss};
 use crate::ops::{self, Ops};
@@ -93,6 +97,9 @@ pub enum BindError {
     /// The log could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The log in NATS could not be opened.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// The log could not be used.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -107,6 +114,9 @@ pub enum RunError {
     /// Requests or sockets did not end within `shutdown.timeout`, or before whoever stops it was in a hurry: they were cut.
     #[error("not everything ended in time; the rest was cut")]
     Unfinished,
+    /// The log is not the one that the state was computed from: it ended in order, to be started again at once.
+    #[error("the log is not what it was; the gateway has to start over")]
+    Outdated,
 }
 
 impl App {
@@ -235,7 +245,7 @@ impl App {
     }
 }
 
-async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, OpenError> {
+async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, BindError> {
     match &config.log.store {
         LogStore::Disk(directory) => {
             let mut options = DiskOptions::new(directory, Epoch::from_bits(random_bits()));
@@ -245,11 +255,48 @@ async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, OpenEr
             let opening = tokio::task::spawn_blocking(|| DiskLog::open(options, clock));
             Ok(Arc::new(opening.await.expect("opening a log does not panic")?))
         }
+        LogStore::Nats(address) => {
+            let connection = Connection::open(&connection_options(config, address), clock.clone()).await?;
+            Ok(Arc::new(NatsLog::open(connection, nats_options(config, address), clock.clone()).await?))
+        }
         LogStore::Memory => {
             // What is in memory is new at every start: so is its epoch.
             let epoch = Epoch::from_bits(random_bits());
             Ok(Arc::new(MemoryLog::new(epoch, clock.clone(), config.log.memory_max_bytes.0)))
         }
+    }
+}
+
+fn connection_options(config: &Config, address: &NatsAddress) -> ConnectionOptions {
+    let nats = &config.nats;
+    ConnectionOptions {
+        servers: address.servers.clone(),
+        timeout: nats.connect_timeout,
+        credentials_file: nats.credentials_file.clone(),
+        user: nats.user.clone().zip(nats.password_file.clone()),
+        token_file: nats.token_file.clone(),
+        root_certificates_file: nats.root_certificates_file.clone(),
+        client_certificate: nats.client_certificate_file.clone().zip(nats.client_key_file.clone()),
+    }
+}
+
+fn nats_options(config: &Config, address: &NatsAddress) -> NatsOptions {
+    let name = &address.stream;
+    NatsOptions {
+        stream: StreamSettings {
+            name: name.clone(),
+            replicas: config.nats.replicas as usize,
+            max_age: config.stream_max_age(),
+            max_bytes: config.nats.max_bytes.0,
+        },
+        copy_directory: config
+            .nats
+            .copy_directory
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("./data/nats").join(name)),
+        timeout: config.nats.connect_timeout,
+        new_epoch: config.new_epoch,
+        random: random_bits,
     }
 }
 

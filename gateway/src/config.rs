@@ -10,16 +10,23 @@ mod sections;
 pub mod settings;
 mod sources;
 
-pub use parse::{Bytes, Link, LogFormat, LogStore, Rate, RateLimit};
+use std::time::Duration;
+
+use parse::LONGEST;
+
+pub use parse::{Bytes, Link, LogFormat, LogStore, NatsAddress, Rate, RateLimit};
 pub use sections::{
-    Auth, Config, Console, Frames, Http, Idempotency, Limits, Log, Mailbox, Notification, Ops, Outcomes,
-    Send, Sessions, Shutdown, Telemetry, Topics, Trace,
+    Auth, Config, Console, Frames, Http, Idempotency, Limits, Log, Mailbox, Nats, Notification, Ops,
+    Outcomes, Send, Sessions, Shutdown, Telemetry, Topics, Trace,
 };
 pub use settings::{SETTINGS, Setting};
 pub use sources::{Source, Sources, Values, shown};
 
 /// The exit code of a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
 pub const EX_CONFIG: u8 = 78;
+
+/// What a stream keeps beyond what is needed: in it what still holds is said again.
+const STREAM_MARGIN: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// Why the configuration cannot be used: one readable line that names the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +59,21 @@ impl Config {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.auth.api_keys_file.is_none() && self.auth.token_key_files.is_empty() && self.auth.jwks.is_none()
+    }
+}
+
+impl Config {
+    /// What a stream must keep at least: by then everything has expired, nobody asks for its outcome or repeats its request,
+    /// and what still holds was said again.
+    pub(crate) fn shortest_stream_age(&self) -> Duration {
+        let remembered = self.outcomes.retention.max(self.idempotency.window);
+        (self.notification.max_ttl + remembered + STREAM_MARGIN).min(LONGEST)
+    }
+
+    /// How long the stream keeps an entry.
+    pub(crate) fn stream_max_age(&self) -> Duration {
+        let twice = (2 * (self.shortest_stream_age() - STREAM_MARGIN) + STREAM_MARGIN).min(LONGEST);
+        self.nats.max_age.unwrap_or(twice)
     }
 }
 

@@ -271,9 +271,15 @@ async fn commit_and_follow(
         biased;
         // Ends with the last handle only: then there is nobody left to tell.
         () = commit::commit(Arc::clone(&shared), queue, stalls) => return std::future::pending().await,
-        error = follower.run(lifecycle) => error,
+        error = follower.run(lifecycle.clone()) => error,
     };
     shared.waiters.abandon(&error.to_string());
+    if let TailError::Changed(_) = error {
+        // Nothing is pushed any more; whoever is connected comes back to what holds now.
+        shared.applied.halt();
+        lifecycle.start_over();
+        return std::future::pending().await;
+    }
     error
 }
 

@@ -30,6 +30,7 @@ struct Shared {
     halted: AtomicBool,
     stalled: AtomicBool,
     crashed: AtomicBool,
+    outdated: AtomicBool,
     panics: AtomicU64,
 }
 
@@ -119,6 +120,18 @@ impl Lifecycle {
     /// Whether the log takes too long: while it does, `/health/ready` answers 503.
     pub fn set_stalled(&self, stalled: bool) {
         self.0.stalled.store(stalled, Ordering::SeqCst);
+    }
+
+    /// What was computed from the log has to be computed anew: the gateway stops, to be started again by whoever runs it.
+    pub fn start_over(&self) {
+        self.0.outdated.store(true, Ordering::SeqCst);
+        self.stop();
+    }
+
+    /// Whether it stops to be started again.
+    #[must_use]
+    pub fn starts_over(&self) -> bool {
+        self.0.outdated.load(Ordering::SeqCst)
     }
 
     /// Whether new work is welcome, and why not: the reason that matters most.

@@ -1,14 +1,16 @@
 //! The one totally ordered sequence of entries that everything else is computed from.
 //!
 //! [`Log`] is the only pluggable part of the gateway: an in-memory log, an embedded one on disk, or a JetStream stream that
-//! every node tails. What an entry *means* is decided in `delivery`; a log only orders, keeps and returns bytes.
+//! every node follows. What an entry *means* is decided in `delivery`; a log only orders, keeps and returns bytes.
 
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod disk;
 pub mod entry;
 pub mod memory;
+pub mod nats;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -18,6 +20,7 @@ use crate::domain::Epoch;
 
 pub use disk::{DiskLog, DiskOptions, OpenError};
 pub use memory::MemoryLog;
+pub use nats::{NatsError, NatsLog, NatsOptions};
 
 /// The largest encoded entry, in bytes, in every kind of log: it must fit one JetStream message.
 pub const MAX_ENTRY_BYTES: usize = 768 * 1024;
@@ -50,7 +53,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///    slices. The head and the numbers of what stays do not change.
 /// 9. **Timestamps come from the committer**, in milliseconds since the Unix epoch, and never step back within a log, whatever
 ///    the clock does: a part of the log read alone shows the same times as the whole.
-/// 10. **The epoch is constant** for the life of one opened log.
+/// 10. **The epoch is constant** for the life of one opened log. A log that others write to as well, and that turns out to be
+///     another one, ends its tails with [`TailError::Changed`].
 /// 11. **Housekeeping always fits.** A log that is short of room refuses ordinary entries with [`AppendError::Full`] and still
 ///     takes [`NewEntry::housekeeping`] ones, from a reserve: what they say is what makes room again.
 pub trait Log: Send + Sync + 'static {
@@ -128,18 +132,35 @@ pub enum Durability {
     Process,
     /// The end of the process, and of the machine as far as the disk honours `fsync`.
     Disk,
+    /// The end of this process and this machine, and as many of the servers as are not needed for a majority.
+    Replicated {
+        /// NATS servers that keep each entry.
+        servers: usize,
+    },
 }
 
 impl Durability {
     /// One line for the operator.
     #[must_use]
-    pub const fn describe(self) -> &'static str {
+    pub fn describe(self) -> Cow<'static, str> {
         match self {
-            Self::Process => "in memory: what was accepted lives as long as this process",
+            Self::Process => "in memory: what was accepted lives as long as this process".into(),
             Self::Disk => {
                 "on disk: an accepted notification survives a crash of the process and, as far as the disk honours fsync, \
                  of the machine"
+                    .into()
             }
+            Self::Replicated { servers: 0 | 1 } => {
+                "in NATS, on one server: an accepted notification survives a crash of any gateway and of the server's \
+                 process; if that machine loses power, what it had not synced is lost (sync_interval, 2 minutes by default)"
+                    .into()
+            }
+            Self::Replicated { servers } => format!(
+                "in NATS, on {servers} servers: an accepted notification survives a crash of any gateway and the loss of {} of \
+                 them; if all lose power at once, what they had not synced is lost (sync_interval, 2 minutes by default)",
+                (servers - 1) / 2
+            )
+            .into(),
         }
     }
 }
@@ -187,6 +208,9 @@ pub enum TailError {
     /// The log is closed or cannot be reached.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
+    /// The log is not the one that was followed: what was computed from it has to be computed anew.
+    #[error("the log is not what it was: {0}")]
+    Changed(String),
 }
 
 /// Why the log could not answer.

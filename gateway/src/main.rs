@@ -141,23 +141,40 @@ async fn serve(options: Serve) -> Result<(), Failure> {
         tracing::warn!("open mode on any address: whoever reaches this gateway may send and listen");
     }
     prepare_limits();
-    let app = App::bind_with(config, Clock::system(), tracing.clone()).await?;
-    app.metrics().register_process();
-    // Before the greeting: whoever has read it may send a signal.
-    let signals =
-        Signals::listen().map_err(|error| Failure::Other(format!("cannot catch signals: {error}")))?;
-    // A courtesy: a closed standard output must not keep a gateway from serving.
-    let _ = print(&arguments::greeting(&app));
-    let stop = async {
-        signals.stop.cancelled().await;
-        tracing::info!("stopping; a second signal ends at once");
+    let mut greeted: Option<Signals> = None;
+    let ended = loop {
+        let app = App::bind_with(config.clone(), Clock::system(), tracing.clone()).await?;
+        app.metrics().register_process();
+        let signals = match greeted.take() {
+            Some(signals) => signals,
+            None => {
+                // Before the greeting: whoever has read it may send a signal.
+                let signals = Signals::listen()
+                    .map_err(|error| Failure::Other(format!("cannot catch signals: {error}")))?;
+                // A courtesy: a closed standard output must not keep a gateway from serving.
+                let _ = print(&arguments::greeting(&app));
+                signals
+            }
+        };
+        // Whoever found it there finds it there again; what was declared once is in the log.
+        (config.http.listen, config.ops.listen) = (app.addresses().http, app.addresses().ops);
+        config.new_epoch = false;
+        let stop = async {
+            signals.stop.cancelled().await;
+            tracing::info!("stopping; a second signal ends at once");
+        };
+        let ended = app.run_until_cut(stop, signals.cut.cancelled()).await;
+        if ended != Err(RunError::Outdated) || signals.stop.is_cancelled() {
+            break ended;
+        }
+        tracing::warn!("starting over: the log is not what it was");
+        greeted = Some(signals);
     };
-    let ended = app.run_until_cut(stop, signals.cut.cancelled()).await;
     // Last: the spans of the end are spans, too.
     tracing.shut_down().await;
     match ended {
         // Nobody wants a supervisor to restart what was told to stop; that some were cut stands in the log.
-        Ok(()) | Err(RunError::Unfinished) => Ok(()),
+        Ok(()) | Err(RunError::Unfinished | RunError::Outdated) => Ok(()),
         Err(RunError::Crashed) => Err(Failure::Told),
     }
 }
@@ -218,6 +235,7 @@ impl From<BindError> for Failure {
             BindError::Tls(_) | BindError::Open(OpenError::NewerFormat { .. }) => {
                 Self::Config(ConfigError(error.to_string()))
             }
+            BindError::Nats(error) if error.is_final() => Self::Config(ConfigError(error.to_string())),
             error => Self::Other(error.to_string()),
         }
     }

@@ -117,6 +117,7 @@ impl App {
 
         let crashed = lifecycle.has_crashed() || served == Some(false) || !matches!(served_ops, Ok(Ok(())));
         match (crashed, ended && served.is_some()) {
+            _ if lifecycle.starts_over() => Err(RunError::Outdated),
             (true, _) => Err(RunError::Crashed),
             (false, false) => Err(RunError::Unfinished),
             (false, true) => Ok(()),

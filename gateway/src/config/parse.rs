@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use crate::domain::OverflowPolicy;
 
 /// The longest duration: what is added to a clock must not overflow it, and its seconds fit 32 bits.
-const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+pub(super) const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// The largest size: a few of them can be added up.
 const LARGEST: bytesize::ByteSize = bytesize::ByteSize::eib(1);
@@ -42,6 +42,17 @@ pub enum LogStore {
     Memory,
     /// In this directory.
     Disk(PathBuf),
+    /// In a stream that other gateways share.
+    Nats(NatsAddress),
+}
+
+/// Where a stream is, written as `nats://host:4222,host2:4222/name`; `tls://` where nothing but TLS will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsAddress {
+    /// The servers, each with its scheme: the others of a cluster are learnt from any of them.
+    pub servers: Vec<String>,
+    /// The name of the stream.
+    pub stream: String,
 }
 
 /// Where a link leads.
@@ -162,6 +173,12 @@ impl FromSetting for Option<Bytes> {
     }
 }
 
+impl FromSetting for Option<Duration> {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        if text == "auto" { Ok(None) } else { Duration::from_setting(text).map(Some) }
+    }
+}
+
 impl FromSetting for Option<PathBuf> {
     fn from_setting(text: &str) -> Result<Self, String> {
         Ok((!text.is_empty()).then(|| text.into()))
@@ -272,11 +289,49 @@ impl FromSetting for LogStore {
     fn from_setting(text: &str) -> Result<Self, String> {
         match text {
             "memory" => Ok(Self::Memory),
+            _ if text.starts_with("nats://") || text.starts_with("tls://") => text.parse().map(Self::Nats),
             _ => match text.strip_prefix("disk:") {
                 Some(directory) if !directory.is_empty() => Ok(Self::Disk(directory.into())),
-                _ => Err("expected disk:DIRECTORY, for example disk:./data, or memory".to_owned()),
+                _ => Err(format!("expected disk:DIRECTORY, for example disk:./data, memory, or {NATS_FORM}")),
             },
         }
+    }
+}
+
+const NATS_FORM: &str = "nats://HOST:PORT,HOST:PORT/STREAM";
+
+/// The longest name of a stream: it stands in subjects and in names of directories.
+const MAX_STREAM_NAME: usize = 64;
+
+impl FromStr for NatsAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let (hosts, stream) =
+            rest.split_once('/').ok_or_else(|| format!("the stream is missing: expected {NATS_FORM}"))?;
+        if hosts.contains('@') {
+            // Print-outs and log lines name the address.
+            return Err("credentials do not belong here: set nats.credentials_file, or nats.user and \
+                        nats.password_file, or nats.token_file"
+                .to_owned());
+        }
+        let plain = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+        if stream.is_empty() || stream.len() > MAX_STREAM_NAME || !stream.chars().all(plain) {
+            return Err(format!(
+                "a stream's name has 1 to {MAX_STREAM_NAME} letters, digits, `-` or `_`: expected {NATS_FORM}"
+            ));
+        }
+        let is_host = |host: &&str| {
+            let plain = |character: char| character.is_ascii_alphanumeric() || "-._:[]".contains(character);
+            !host.is_empty() && host.chars().all(plain)
+        };
+        let servers: Option<Vec<String>> = hosts
+            .split(',')
+            .map(|host| Some(host).filter(is_host).map(|host| format!("{scheme}://{host}")))
+            .collect();
+        let servers = servers.ok_or_else(|| format!("expected {NATS_FORM}"))?;
+        Ok(Self { servers, stream: stream.to_owned() })
     }
 }
 

@@ -79,6 +79,24 @@ pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError>
             "log.stall_timeout",
             "must be at least 100ms",
         ),
+        (matches!(config.nats.replicas, 1 | 3 | 5), "nats.replicas", "must be 1, 3 or 5"),
+        (
+            config.nats.max_age.is_none_or(|max_age| max_age >= config.shortest_stream_age()),
+            "nats.max_age",
+            "must be longer than notification.max_ttl and outcomes.retention or idempotency.window together, and two days more: \
+             what the stream drops must not matter any more",
+        ),
+        (config.nats.max_bytes.0 >= 64 * 1024 * 1024, "nats.max_bytes", "must be at least 64MiB"),
+        (
+            config.nats.user.is_some() == config.nats.password_file.is_some(),
+            "nats.password_file",
+            "goes with nats.user: give both or neither",
+        ),
+        (
+            config.nats.client_certificate_file.is_some() == config.nats.client_key_file.is_some(),
+            "nats.client_key_file",
+            "goes with nats.client_certificate_file: give both or neither",
+        ),
     ];
     match rules.into_iter().find(|(holds, ..)| !holds) {
         Some((_, key, rule)) => Err(values.error(key, rule)),

@@ -89,6 +89,20 @@ sections! {
         disk_reserve: Bytes,
         stall_timeout: Duration,
     }
+    nats: Nats {
+        replicas: u32,
+        max_age: Option<Duration>,
+        max_bytes: Bytes,
+        copy_directory: Option<PathBuf>,
+        connect_timeout: Duration,
+        credentials_file: Option<PathBuf>,
+        user: Option<String>,
+        password_file: Option<PathBuf>,
+        token_file: Option<PathBuf>,
+        root_certificates_file: Option<PathBuf>,
+        client_certificate_file: Option<PathBuf>,
+        client_key_file: Option<PathBuf>,
+    }
     mailbox: Mailbox {
         max_notifications: u32,
         max_bytes: Bytes,

@@ -187,7 +187,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "log.store",
         "disk:./data",
-        "Where accepted notifications are kept: disk:DIRECTORY, or memory (until the process ends).",
+        "Where accepted notifications are kept: disk:DIRECTORY, memory (until the process ends), or for several gateways the \
+         stream nats://HOST:PORT,HOST:PORT/STREAM (tls:// for TLS).",
     ),
     setting(
         "log.memory_max_bytes",
@@ -205,6 +206,48 @@ pub const SETTINGS: &[Setting] = &[
         "5s",
         "How long the log may take for one append before the gateway says that it is not ready; it is again once the log moves.",
     ),
+    setting(
+        "nats.replicas",
+        "3",
+        "On how many NATS servers the stream keeps each entry: 3 survive the loss of one, 5 of two. 1 for a single server.",
+    ),
+    setting(
+        "nats.max_age",
+        "auto",
+        "When the stream drops an entry by itself, for the time that no gateway runs: gateways drop earlier what nobody needs. \
+         auto: twice what the longest time to live, outcomes and idempotency keys need, and two days.",
+    ),
+    setting(
+        "nats.max_bytes",
+        "8GiB",
+        "The most the stream holds, in bytes. From nine tenths on no notification is accepted (503).",
+    ),
+    setting(
+        "nats.copy_directory",
+        "",
+        "Where this gateway keeps its copy of the stream, from which it serves its sessions. It may be removed while the gateway \
+         does not run: then it is fetched again. Empty: ./data/nats/STREAM.",
+    ),
+    setting(
+        "nats.connect_timeout",
+        "30s",
+        "How long a starting gateway waits for NATS, and for the stream to have a leader, before it gives up.",
+    ),
+    setting("nats.credentials_file", "", "Credentials for NATS as a file of a JWT and its seed (.creds)."),
+    setting("nats.user", "", "User for NATS, together with nats.password_file."),
+    setting("nats.password_file", "", "File with the password of nats.user."),
+    setting("nats.token_file", "", "File with a token for NATS."),
+    setting(
+        "nats.root_certificates_file",
+        "",
+        "Certificates in PEM that NATS servers are trusted by, beside those of the system.",
+    ),
+    setting(
+        "nats.client_certificate_file",
+        "",
+        "Certificate in PEM with which this gateway shows NATS who it is; goes with nats.client_key_file.",
+    ),
+    setting("nats.client_key_file", "", "Private key in PEM of nats.client_certificate_file."),
     setting(
         "mailbox.max_notifications",
         "1000",

@@ -105,9 +105,12 @@ impl StateMachine {
                 Effect::None
             }
             Entry::Floor(floor) => self.floor(state, *floor),
-            Entry::Tick => Effect::None,
+            Entry::Tick | Entry::Epoch(_) => Effect::None,
         };
-        if !matches!(entry, Entry::Settings(_) | Entry::Holding(_) | Entry::Floor(_) | Entry::Tick) {
+        if !matches!(
+            entry,
+            Entry::Settings(_) | Entry::Holding(_) | Entry::Floor(_) | Entry::Tick | Entry::Epoch(_)
+        ) {
             self.last_decided = number;
         }
         self.settle(state, number, log_time_s);

@@ -57,7 +57,9 @@ impl Keeper {
         metrics.log_reserve_bytes.set(gauge(log.reserve_bytes));
         match self.shared.log.durability() {
             Durability::Process => self.trim_what_nothing_refers_to(log).await,
-            Durability::Disk => self.trim_what_a_restart_can_do_without(log).await,
+            Durability::Disk | Durability::Replicated { .. } => {
+                self.trim_what_a_restart_can_do_without(log).await
+            }
         }
     }
 

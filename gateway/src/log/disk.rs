@@ -78,6 +78,10 @@ pub struct DiskOptions {
     pub write_buffer_bytes: u64,
     /// How to ask for free space.
     pub free_space: FreeSpace,
+    /// Whether what is written is synced. A copy of another log need not be: it can be made again.
+    pub synced: bool,
+    /// The number of the first entry of a new log.
+    pub begins_at: u64,
 }
 
 /// The log in a directory.
@@ -159,6 +163,8 @@ impl DiskOptions {
             fresh_epoch,
             write_buffer_bytes: DEFAULT_WRITE_BUFFER_BYTES,
             free_space: system_free_space(),
+            synced: true,
+            begins_at: 1,
         }
     }
 }
@@ -189,6 +195,40 @@ impl DiskLog {
             free_bytes: AtomicU64::new(0),
             _lock: lock,
         })
+    }
+
+    /// Takes entries of another log, which follow this one's head and have timestamps that do not step back; resolves once
+    /// they are written and shown, `false` when the log has ended.
+    pub(super) async fn copy(&self, entries: Vec<LogEntry>) -> bool {
+        let (done, copied) = oneshot::channel();
+        self.order(Order::Copy { entries, done }).is_ok() && copied.await.is_ok()
+    }
+
+    /// The first number, and the head.
+    pub(super) fn reach(&self) -> (u64, u64) {
+        self.shared.reach()
+    }
+
+    /// Resolves once the entry with this number is there, or the log has ended.
+    pub(super) async fn reached(&self, number: u64) {
+        loop {
+            // Registered before looking: an entry in between is not missed.
+            let grown = self.shared.grown.notified();
+            if self.shared.reach().1 >= number || self.shared.ended().is_some() {
+                return;
+            }
+            grown.await;
+        }
+    }
+
+    /// Whose positions its numbers are.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.shared.epoch
+    }
+
+    /// Why nothing comes any more, if so.
+    pub(super) fn ended(&self) -> Option<String> {
+        self.shared.ended()
     }
 
     async fn hand_over(&self, entries: Vec<NewEntry>) -> Results {

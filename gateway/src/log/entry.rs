@@ -35,6 +35,7 @@ const KIND_UNSUBSCRIBE: u8 = 8;
 const KIND_FORGET_USER: u8 = 9;
 const KIND_FLOOR: u8 = 10;
 const KIND_HOLDING: u8 = 11;
+const KIND_EPOCH: u8 = 12;
 
 /// A decoded entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub enum Entry {
     Floor(Floor),
     /// What still holds, said again.
     Holding(Holding),
+    /// Positions from before mean nothing any more; for whoever keeps the log, nothing that is applied.
+    Epoch(u64),
 }
 
 /// One user's ack.
@@ -202,6 +205,23 @@ pub fn encode_floor(floor: Floor) -> Bytes {
     out.freeze()
 }
 
+/// Encodes that positions from before mean nothing any more; `bits` are random.
+#[must_use]
+pub fn encode_epoch(bits: u64) -> Bytes {
+    let mut out = header(KIND_EPOCH, 8);
+    out.put_u64_le(bits);
+    out.freeze()
+}
+
+/// The bits of an epoch entry; `None` if it is none.
+#[must_use]
+pub fn epoch_bits(payload: &Bytes) -> Option<u64> {
+    match decode(payload) {
+        Ok(Entry::Epoch(bits)) => Some(bits),
+        _ => None,
+    }
+}
+
 /// Bytes of one ack in an entry, for whoever splits many of them.
 #[must_use]
 pub fn ack_bytes(user: &str) -> usize {
@@ -308,6 +328,7 @@ pub fn decode(payload: &Bytes) -> Result<Entry, DecodeError> {
         KIND_FORGET_USER => Entry::ForgetUser { user: names::take_name(rest)? },
         KIND_FLOOR => Entry::Floor(Floor { through: take_u64(rest)?, loss: take_u64(rest)? }),
         KIND_HOLDING => Entry::Holding(holding::decode_holding(rest)?),
+        KIND_EPOCH => Entry::Epoch(take_u64(rest)?),
         kind => return Err(DecodeError::UnknownKind(kind)),
     };
     if rest.is_empty() { Ok(entry) } else { Err(DecodeError::Damaged("longer than its kind allows")) }

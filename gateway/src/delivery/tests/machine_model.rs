@@ -139,7 +139,7 @@ impl MachineModel {
                 }
                 Told::Nothing
             }
-            Entry::Tick | Entry::Floor(_) => Told::Nothing,
+            Entry::Tick | Entry::Floor(_) | Entry::Epoch(_) => Told::Nothing,
         };
         self.forget_outcomes(number);
         told

@@ -43,7 +43,15 @@ pub(super) type Results = Vec<Result<u64, AppendError>>;
 
 pub(super) enum Order {
     Append(Request),
-    Trim { through: u64, done: oneshot::Sender<()> },
+    /// Entries of another log, which have their numbers and timestamps already.
+    Copy {
+        entries: Vec<LogEntry>,
+        done: oneshot::Sender<()>,
+    },
+    Trim {
+        through: u64,
+        done: oneshot::Sender<()>,
+    },
 }
 
 pub(super) struct Request {
@@ -61,6 +69,8 @@ pub(super) struct Committer {
     pub(super) keyspace: Keyspace,
     pub(super) reach: Reach,
     pub(super) durable: DurableHead,
+    /// Whether what is written is synced: a copy can be made again.
+    pub(super) synced: bool,
     pub(super) room: Room,
     pub(super) clock: Clock,
     /// Something was trimmed that may still be in tables.
@@ -96,13 +106,7 @@ impl Committer {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             let done = match order {
-                Some(Order::Append(request)) => self.append(request),
-                Some(Order::Trim { through, done }) => {
-                    let trimmed = self.trim(through);
-                    // Whoever asked may be gone.
-                    let _ = done.send(());
-                    trimmed
-                }
+                Some(order) => self.take(order),
                 None => self.idle(),
             };
             if let Err(failure) = done.and_then(|()| self.drop_tables()) {
@@ -110,8 +114,26 @@ impl Committer {
                 return;
             }
         }
-        if let Err(error) = self.durable.sync() {
+        if let Err(error) = self.sync_durable_head() {
             tracing::warn!(%error, "the log's durable head was not synced while closing");
+        }
+    }
+
+    fn take(&mut self, order: Order) -> Result<(), Failure> {
+        match order {
+            Order::Append(request) => self.append(request),
+            Order::Copy { entries, done } => {
+                let bytes = entries.iter().map(|entry| entry.payload.len() as u64).sum();
+                self.write(&mut Group { entries, bytes, ..Group::default() })?;
+                // Whoever asked may be gone. An answer that never comes says that it failed.
+                let _ = done.send(());
+                Ok(())
+            }
+            Order::Trim { through, done } => {
+                let trimmed = self.trim(through);
+                let _ = done.send(());
+                trimmed
+            }
         }
     }
 
@@ -128,18 +150,14 @@ impl Committer {
                     bytes += size(&request);
                     requests.push(request);
                 }
-                trim @ Order::Trim { .. } => {
-                    next = Some(trim);
+                other => {
+                    next = Some(other);
                     break;
                 }
             }
         }
         self.commit(requests)?;
-        if let Some(Order::Trim { through, done }) = next {
-            self.trim(through)?;
-            let _ = done.send(());
-        }
-        Ok(())
+        next.map_or(Ok(()), |order| self.take(order))
     }
 
     fn commit(&mut self, requests: Vec<Request>) -> Result<(), Failure> {
@@ -189,8 +207,10 @@ impl Committer {
         let reach = Reach { head: last.number, timestamp_ms: last.timestamp_ms, ..self.reach };
         // Nothing of the group is written yet, whatever happens here.
         self.wait_for_flushes().map_err(|failure| Failure { ambiguous: false, ..failure })?;
-        // Data and length are enough to find a batch again; other metadata is not needed.
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        // Data and length are enough to find a batch again; other metadata is not needed. What is not synced survives the
+        // process all the same.
+        let persist = if self.synced { PersistMode::SyncData } else { PersistMode::Buffer };
+        let mut batch = self.database.batch().durability(Some(persist));
         for LogEntry { number, timestamp_ms, payload } in &group.entries {
             let value = record::encode(*number, *timestamp_ms, payload);
             batch.insert(&self.keyspace, record::key(*number), value);
@@ -229,7 +249,7 @@ impl Committer {
         }
         // Synced before anything is removed: an opened log must not miss what it no longer expects.
         let reach = Reach { first, ..self.reach };
-        let recorded = self.durable.write(reach).and_then(|()| self.durable.sync());
+        let recorded = self.durable.write(reach).and_then(|()| self.sync_durable_head());
         recorded.map_err(|error| Failure::ambiguous(&error))?;
         self.reach = reach;
         self.shared.trimmed(first);
@@ -258,9 +278,13 @@ impl Committer {
 
     fn idle(&mut self) -> Result<(), Failure> {
         self.look_for_failure()?;
-        self.durable.sync().map_err(|error| Failure::ambiguous(&error))?;
+        self.sync_durable_head().map_err(|error| Failure::ambiguous(&error))?;
         self.measure();
         Ok(())
+    }
+
+    fn sync_durable_head(&mut self) -> std::io::Result<()> {
+        if self.synced { self.durable.sync() } else { Ok(()) }
     }
 
     fn measure(&mut self) {

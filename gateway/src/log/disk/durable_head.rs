@@ -37,11 +37,11 @@ pub(super) struct DurableHead {
 }
 
 impl DurableHead {
-    /// Creates the file with the reach of an empty log, synced.
-    pub(super) fn create(path: &Path) -> io::Result<()> {
+    /// Creates the file with the reach of a log that is empty and begins at `first`, synced.
+    pub(super) fn create(path: &Path, first: u64) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
         let mut record = Self { file, turn: 0, dirty: false };
-        record.write(Reach { head: 0, first: 1, timestamp_ms: 0 })?;
+        record.write(Reach { head: first - 1, first, timestamp_ms: 0 })?;
         record.sync()
     }
 
@@ -114,7 +114,7 @@ mod tests {
     fn the_last_record_counts_and_a_torn_one_leaves_the_one_before() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("durable");
-        DurableHead::create(&path).unwrap();
+        DurableHead::create(&path, 1).unwrap();
         let (mut record, empty) = DurableHead::open(&path).unwrap().unwrap();
         assert_eq!(empty, Reach { head: 0, first: 1, timestamp_ms: 0 });
         record.write(reach(7)).unwrap();

@@ -78,6 +78,7 @@ pub(super) fn open(options: DiskOptions, clock: Clock) -> Result<Opened, OpenErr
         keyspace,
         reach,
         durable,
+        synced: options.synced,
         room,
         clock,
         // What was trimmed before may have stayed in tables.
@@ -111,13 +112,13 @@ fn begin(
         if database.try_exists()? {
             // Entries without an identity are somebody's log that lost a file, unless the durable head is at its start.
             let untouched = durable.try_exists()?
-                && DurableHead::open(durable)?.is_some_and(|(_, reach)| reach.head == 0);
+                && DurableHead::open(durable)?.is_some_and(|(_, reach)| reach.head + 1 == options.begins_at);
             if !untouched {
                 return Err(io::Error::other("there are entries, but no identity; restore it from a backup"));
             }
             fs::remove_dir_all(database)?;
         }
-        DurableHead::create(durable)
+        DurableHead::create(durable, options.begins_at)
     };
     begun().map_err(|error| OpenError::io(directory, error))?;
     drop(

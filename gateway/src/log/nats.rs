@@ -1,0 +1,418 @@
+//! The log of several gateways: a NATS JetStream stream.
+//!
+//! The stream orders and keeps; its sequence is the number of an entry, its time the log's. Each gateway follows the whole
+//! stream into a copy of its own on disk, and reads from there: JetStream is asked for little more than to append.
+//!
+//! | file | does |
+//! |---|---|
+//! | `nats/connection.rs` | connects, and checks what the servers can do |
+//! | `nats/stream.rs` | the stream, as it has to be, and questions to it |
+//! | `nats/writer.rs` | appends |
+//! | `nats/copier.rs` | follows the stream into the copy |
+//! | `nats/fence.rs` | which messages count: what was sent twice, or overtook another one, does not |
+//! | `nats/copy.rs` | the copy: whether it still is one, and its form |
+//!
+//! **Epoch.** It is made from the time at which the stream was made, and the last `epoch` entry in it. A gateway whose copy
+//! has what the stream has not, or otherwise, appends such an entry: then nobody relies on positions from before.
+
+mod connection;
+mod copier;
+mod copy;
+mod fence;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_nats::jetstream::message::PublishMessage;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::copy::Found;
+use self::stream::{Standing, Stream};
+use self::writer::{Request, Writer};
+use super::{
+    AppendError, BoxFuture, DiskLog, Durability, Log, LogEntry, LogState, NewEntry, OpenError, ReadError,
+    Tail, TailError, entry,
+};
+use crate::clock::Clock;
+use crate::domain::Epoch;
+use crate::telemetry::Throttle;
+
+pub use connection::{Connection, ConnectionOptions};
+pub use stream::StreamSettings;
+
+/// The part of the stream's size that ordinary entries leave alone: one in so many.
+const RESERVE: u64 = 10;
+
+/// How long somebody waits for this node's copy to have what the stream has.
+const COPY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How to open the log.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// The stream.
+    pub stream: StreamSettings,
+    /// Where this gateway's copy is.
+    pub copy_directory: PathBuf,
+    /// How long the stream may be without a leader while it is opened.
+    pub timeout: std::time::Duration,
+    /// Declares every position from before meaningless.
+    pub new_epoch: bool,
+    /// Random bits.
+    pub random: fn() -> u64,
+}
+
+/// The log in a stream.
+pub struct NatsLog {
+    shared: Arc<Shared>,
+    requests: mpsc::UnboundedSender<Request>,
+    durability: Durability,
+    max_bytes: u64,
+    tasks: [AbortHandle; 2],
+}
+
+/// What the parts of an open log share.
+struct Shared {
+    connection: Connection,
+    stream: Stream,
+    name: String,
+    copy: Arc<DiskLog>,
+    epoch: Epoch,
+    known: Mutex<Known>,
+    /// The stream should be compared with the copy.
+    doubted: Notify,
+    /// Why the state has to be computed anew.
+    changed: CancellationToken,
+    why: Mutex<String>,
+}
+
+/// What is known of the stream without asking.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    bytes: u64,
+    /// The bits of the epoch entry in force.
+    told: Option<u64>,
+}
+
+/// Why the log did not open; each is one line for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    /// Nobody answers.
+    #[error("NATS at {servers} cannot be reached: {reason}")]
+    Unreachable {
+        /// Who was asked.
+        servers: String,
+        /// What the last attempt said.
+        reason: String,
+    },
+    /// The server lacks what is needed.
+    #[error("nats-server {version} is too old: 2.9.0 or later is needed")]
+    TooOld {
+        /// What it calls itself.
+        version: String,
+    },
+    /// An entry does not fit a message.
+    #[error("the servers' max_payload is {max_payload} bytes; entries need 1 MiB, which is their default")]
+    SmallPayload {
+        /// What they allow.
+        max_payload: usize,
+    },
+    /// The stream is not as it has to be, or cannot be had.
+    #[error("the stream {name}: {reason}")]
+    Stream {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A question was not answered.
+    #[error("the stream does not answer: {0}")]
+    Asked(String),
+    /// A file cannot be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The directory for the copy belongs to something else.
+    #[error(
+        "{directory} is not empty, and no copy of the stream {name}: set nats.copy_directory to another one"
+    )]
+    NotACopy {
+        /// The directory.
+        directory: PathBuf,
+        /// The stream.
+        name: String,
+    },
+    /// The copy cannot be opened.
+    #[error("the copy of the stream: {0}")]
+    Copy(#[source] OpenError),
+}
+
+impl NatsError {
+    /// Whether starting again would end the same way.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::TooOld { .. } | Self::SmallPayload { .. } | Self::NotACopy { .. })
+            || matches!(self, Self::Stream { reason, .. } if reason.contains("must be"))
+    }
+}
+
+impl NatsLog {
+    /// Opens the stream, or makes it, and follows it from where the copy in its directory ends.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn open(connection: Connection, options: NatsOptions, clock: Clock) -> Result<Self, NatsError> {
+        let NatsOptions { stream: settings, copy_directory, timeout, new_epoch, random } = options;
+        let deadline = Instant::now() + timeout;
+        let stream = Stream::open(&connection, &settings, deadline).await?;
+        let mut standing = stream.standing().await.map_err(NatsError::Asked)?;
+        if new_epoch {
+            begin_epoch(&connection, &settings.name, standing, random()).await?;
+            standing = stream.standing().await.map_err(NatsError::Asked)?;
+        }
+        let copy = loop {
+            match copy::open(&copy_directory, &settings.name, &stream, standing, &clock).await? {
+                Found::Good(copy) => break copy,
+                Found::Contradicted => {
+                    begin_epoch(&connection, &settings.name, standing, random()).await?;
+                    standing = stream.standing().await.map_err(NatsError::Asked)?;
+                }
+            }
+        };
+        let (mut fence, timestamp_ms) = copy::recall(&copy).await?;
+        if copy.reach().0 > copy.reach().1
+            && standing.first > 1
+            && let Some(first) = stream.get(standing.first).await.map_err(NatsError::Asked)?
+        {
+            fence = fence::Fence::cut_at(first.timestamp_ms);
+        }
+        let shared = Arc::new(Shared {
+            connection: connection.clone(),
+            name: settings.name.clone(),
+            copy,
+            epoch: standing.epoch,
+            known: Mutex::new(Known { bytes: standing.bytes, told: standing.told }),
+            doubted: Notify::new(),
+            changed: CancellationToken::new(),
+            why: Mutex::default(),
+            stream,
+        });
+        let (requests, waiting) = mpsc::unbounded_channel();
+        let writer = Writer { connection, subject: settings.entries(), random };
+        let copier = copier::Copier {
+            shared: Arc::clone(&shared),
+            fence,
+            timestamp_ms,
+            clock,
+            throttle: Throttle::default(),
+        };
+        let tasks =
+            [tokio::spawn(writer.run(waiting)), tokio::spawn(copier.run())].map(|task| task.abort_handle());
+        let durability = Durability::Replicated { servers: settings.replicas };
+        Ok(Self { shared, requests, durability, max_bytes: settings.max_bytes, tasks })
+    }
+
+    fn reserve(&self) -> u64 {
+        self.max_bytes / RESERVE
+    }
+
+    async fn hand_over(&self, mut entries: Vec<NewEntry>) -> Vec<Result<u64, AppendError>> {
+        let full = self.shared.known().bytes >= self.max_bytes - self.reserve();
+        let is_refused: Vec<bool> = entries.iter().map(|entry| full && !entry.housekeeping).collect();
+        if full {
+            entries.retain(|entry| entry.housekeeping);
+        }
+        let count = entries.len();
+        let (answer, answered) = oneshot::channel();
+        let sent = count == 0 || self.requests.send(Request { entries, answer }).is_ok();
+        let ended = || Err(AppendError::Ambiguous("the writing task ended".to_owned()));
+        let results = match sent {
+            true if count > 0 => answered.await.unwrap_or_else(|_| vec![ended(); count]),
+            _ => vec![Err(AppendError::Unavailable("the writing task ended".to_owned())); count],
+        };
+        let mut results = results.into_iter();
+        let result = |is_refused| {
+            if is_refused { Err(AppendError::Full) } else { results.next().unwrap_or_else(ended) }
+        };
+        is_refused.into_iter().map(result).collect()
+    }
+
+    async fn ask(&self) -> Result<LogState, ReadError> {
+        let shared = &self.shared;
+        let (first, head, bytes) = shared.stream.reach().await.map_err(ReadError)?;
+        shared.known_mut().bytes = bytes;
+        let (copy_first, copy_head) = shared.copy.reach();
+        if head < copy_head {
+            // Either it was asked before the last one came, or the stream lost its end.
+            shared.doubted.notify_one();
+        }
+        if copy_first < first {
+            // Another node trimmed it, or its age did.
+            shared.copy.trim(first - 1).await;
+        }
+        Ok(LogState {
+            epoch: shared.epoch,
+            first,
+            head: head.max(copy_head),
+            bytes,
+            free_bytes: self.max_bytes.saturating_sub(bytes),
+            reserve_bytes: self.reserve(),
+            // What is refused meanwhile was never accepted.
+            short_of_room_until: None,
+        })
+    }
+
+    async fn trim_both(&self, through: u64) -> Result<(), String> {
+        let (_, head, _) = self.shared.stream.reach().await?;
+        let through = through.min(head);
+        self.shared.copied(through).await.map_err(|ReadError(why)| why)?;
+        self.shared.stream.purge_before(through + 1).await?;
+        self.shared.copy.trim(through).await;
+        Ok(())
+    }
+
+    async fn find(&self, numbers: Vec<u64>) -> Result<Vec<Option<LogEntry>>, ReadError> {
+        if let Some(last) = numbers.iter().max()
+            && *last > self.shared.copy.reach().1
+        {
+            // What the stream has is on its way; whether it counts turns out only then.
+            let head = self.shared.stream.reach().await.map_err(ReadError)?.1;
+            self.shared.copied(head.min(*last)).await?;
+        }
+        match self.shared.copy.read(numbers.clone()).await {
+            Ok(found) => Ok(found.into_iter().map(|entry| entry.map(copy::shown)).collect()),
+            // The copy is damaged: the stream is not.
+            Err(ReadError(why)) => {
+                tracing::warn!(why, "an entry is read from the stream");
+                let mut found = Vec::with_capacity(numbers.len());
+                for number in numbers {
+                    let message = self.shared.stream.get(number).await.map_err(ReadError)?;
+                    let message = message.filter(|message| message.tag.is_some());
+                    found.push(message.map(|stream::Message { timestamp_ms, payload, .. }| LogEntry {
+                        number,
+                        timestamp_ms,
+                        payload,
+                    }));
+                }
+                Ok(found)
+            }
+        }
+    }
+}
+
+/// Appends an epoch entry. Nodes that find out at the same time append one together.
+async fn begin_epoch(
+    connection: &Connection,
+    name: &str,
+    standing: Standing,
+    bits: u64,
+) -> Result<(), NatsError> {
+    let message = PublishMessage::build()
+        .payload(entry::encode_epoch(bits))
+        .message_id(format!("epoch-{}", standing.epoch));
+    let asked = |error: async_nats::jetstream::context::PublishError| NatsError::Asked(error.to_string());
+    let sent = connection.jetstream().send_publish(stream::epochs(name), message).await.map_err(asked)?;
+    let kept = sent.await.map_err(asked)?;
+    tracing::warn!(number = kept.sequence, "a new epoch: positions from before mean nothing");
+    Ok(())
+}
+
+impl Shared {
+    fn known(&self) -> Known {
+        *self.known_mut()
+    }
+
+    fn known_mut(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("no code panics while it holds what is known")
+    }
+
+    /// Waits for the copy, not for ever.
+    async fn copied(&self, number: u64) -> Result<(), ReadError> {
+        let copied = tokio::time::timeout(COPY_TIMEOUT, self.copy.reached(number)).await;
+        copied.map_err(|_| ReadError("this node is behind".to_owned()))
+    }
+
+    /// Whether an epoch entry is another one than that in force.
+    fn is_news(&self, payload: &bytes::Bytes) -> bool {
+        let told = entry::epoch_bits(payload);
+        told.is_some() && told != self.known().told
+    }
+
+    /// Ends the tails.
+    fn change(&self, why: &str) {
+        *self.why.lock().expect("no code panics while it holds the reason") = why.to_owned();
+        self.changed.cancel();
+    }
+
+    fn why(&self) -> TailError {
+        TailError::Changed(self.why.lock().expect("no code panics while it holds the reason").clone())
+    }
+}
+
+impl Log for NatsLog {
+    fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
+        Box::pin(self.hand_over(batch))
+    }
+
+    fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError> {
+        Ok(Box::new(NatsTail { inner: self.shared.copy.tail(after)?, shared: Arc::clone(&self.shared) }))
+    }
+
+    fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>> {
+        Box::pin(self.find(numbers))
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
+        Box::pin(self.ask())
+    }
+
+    fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // It comes again.
+            if let Err(why) = self.trim_both(through).await {
+                tracing::warn!(why, "the stream was not trimmed");
+            }
+        })
+    }
+
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+}
+
+impl Drop for NatsLog {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Follows the copy.
+struct NatsTail {
+    inner: Box<dyn Tail>,
+    shared: Arc<Shared>,
+}
+
+impl Tail for NatsTail {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<LogEntry>, TailError>> {
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = self.shared.changed.cancelled() => Err(self.shared.why()),
+                entries = self.inner.next() => {
+                    Ok(entries?.into_iter().map(copy::shown).collect())
+                }
+            }
+        })
+    }
+}

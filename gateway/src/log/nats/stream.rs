@@ -1,0 +1,265 @@
+//! The stream itself: created as it has to be, or refused when somebody made it otherwise.
+
+use std::time::Duration;
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, Info, LastRawMessageErrorKind, RetentionPolicy, StorageType, Stream as Remote,
+};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::NatsError;
+use super::connection::Connection;
+use super::fence::Tag;
+use crate::domain::Epoch;
+use crate::log::entry;
+
+/// How long the servers remember a message's id: longer than an append is tried again.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// Between two attempts while the stream has no leader.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What the stream has to be.
+#[derive(Debug, Clone)]
+pub struct StreamSettings {
+    /// Its name; also the first word of its subjects.
+    pub name: String,
+    /// Servers that keep each entry.
+    pub replicas: usize,
+    /// When it drops an entry by itself.
+    pub max_age: Duration,
+    /// The most it holds.
+    pub max_bytes: u64,
+}
+
+/// The stream that all nodes share.
+pub(super) struct Stream {
+    remote: Remote,
+    name: String,
+}
+
+/// What the stream holds, and whose history it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) epoch: Epoch,
+    pub(super) first: u64,
+    pub(super) head: u64,
+    pub(super) bytes: u64,
+    /// What the last epoch entry said.
+    pub(super) told: Option<u64>,
+}
+
+/// A message of the stream.
+pub(super) struct Message {
+    pub(super) tag: Option<Tag>,
+    pub(super) timestamp_ms: u64,
+    pub(super) payload: Bytes,
+}
+
+impl StreamSettings {
+    /// Where entries go.
+    pub(super) fn entries(&self) -> String {
+        format!("{}.entries", self.name)
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            name: self.name.clone(),
+            description: Some("the log of a notification gateway".to_owned()),
+            subjects: vec![self.entries(), epochs(&self.name)],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            num_replicas: self.replicas,
+            max_age: self.max_age,
+            max_bytes: i64::try_from(self.max_bytes).unwrap_or(i64::MAX),
+            max_messages: -1,
+            // The servers become slow with it, and mailboxes have their own bounds.
+            max_messages_per_subject: -1,
+            max_consumers: -1,
+            discard: DiscardPolicy::New,
+            duplicate_window: DUPLICATE_WINDOW,
+            // A hole would be a position that nobody can explain.
+            deny_delete: true,
+            ..Config::default()
+        }
+    }
+
+    /// Why a stream that was found cannot be used: the first thing that is not as it has to be.
+    fn difference(&self, found: &Config) -> Option<String> {
+        let wanted = self.config();
+        let says = |what: &str, found: &dyn std::fmt::Debug, wanted: &dyn std::fmt::Debug| {
+            Some(format!("{what} is {found:?} and must be {wanted:?}"))
+        };
+        let mut subjects = found.subjects.clone();
+        subjects.sort();
+        if subjects != wanted.subjects {
+            return says("its list of subjects", &found.subjects, &wanted.subjects);
+        }
+        if found.storage != wanted.storage {
+            return says("its storage", &found.storage, &wanted.storage);
+        }
+        if found.retention != wanted.retention {
+            return says("its retention", &found.retention, &wanted.retention);
+        }
+        if found.discard != wanted.discard {
+            return says("its discard policy", &found.discard, &wanted.discard);
+        }
+        if found.max_age != wanted.max_age {
+            return says("its maximum age (nats.max_age)", &found.max_age, &wanted.max_age);
+        }
+        let numbers = [
+            ("number of replicas (nats.replicas)", found.num_replicas as i64, wanted.num_replicas as i64),
+            ("maximum size (nats.max_bytes)", found.max_bytes, wanted.max_bytes),
+            ("maximum number of messages", found.max_messages, wanted.max_messages),
+            (
+                "maximum number of messages a subject",
+                found.max_messages_per_subject,
+                wanted.max_messages_per_subject,
+            ),
+        ];
+        for (what, found, wanted) in numbers {
+            if found != wanted {
+                return says(&format!("its {what}"), &found, &wanted);
+            }
+        }
+        let oddities = [
+            (found.sealed, "it is sealed"),
+            (found.no_ack, "it does not acknowledge"),
+            (found.allow_rollup, "it allows rollups"),
+            (found.deny_purge, "it denies to be purged of what is over"),
+            (!found.deny_delete, "it allows to delete single messages"),
+            (found.mirror.is_some(), "it mirrors another one"),
+            (found.sources.as_ref().is_some_and(|sources| !sources.is_empty()), "it has sources"),
+            (
+                found.duplicate_window < DUPLICATE_WINDOW,
+                "its window for duplicates is shorter than two minutes",
+            ),
+        ];
+        oddities.into_iter().find(|(is_so, _)| *is_so).map(|(_, says)| says.to_owned())
+    }
+}
+
+impl Stream {
+    /// Finds the stream, or makes it; waits for a leader, but not beyond the deadline.
+    pub(super) async fn open(
+        connection: &Connection,
+        settings: &StreamSettings,
+        deadline: Instant,
+    ) -> Result<Self, NatsError> {
+        let jetstream = connection.jetstream();
+        loop {
+            let refused = |reason: String| NatsError::Stream { name: settings.name.clone(), reason };
+            let reason = match jetstream.get_stream(&settings.name).await {
+                Ok(remote) => {
+                    if let Some(reason) = settings.difference(&remote.cached_info().config) {
+                        return Err(refused(format!(
+                            "{reason}; change one of them, the stream by `nats stream edit`"
+                        )));
+                    }
+                    return Ok(Self { remote, name: settings.name.clone() });
+                }
+                Err(error) => match error.kind() {
+                    GetStreamErrorKind::JetStream(error)
+                        if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                    {
+                        match jetstream.create_stream(settings.config()).await {
+                            // Another node may have made it at the same time: it is looked at like any other.
+                            Ok(_) => continue,
+                            Err(error) => match error.kind() {
+                                CreateStreamErrorKind::JetStream(error) if is_final(&error) => {
+                                    return Err(refused(format!("cannot be made: {error}")));
+                                }
+                                _ => error.to_string(),
+                            },
+                        }
+                    }
+                    _ => error.to_string(),
+                },
+            };
+            if Instant::now() + RETRY >= deadline {
+                return Err(refused(reason));
+            }
+            tracing::info!(reason, "the stream does not answer; trying again");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// What the stream holds now.
+    pub(super) async fn standing(&self) -> Result<Standing, String> {
+        let info = self.remote.get_info().await.map_err(|error| error.to_string())?;
+        let told = self.last_epoch().await?;
+        Ok(self.standing_of(&info, told))
+    }
+
+    fn standing_of(&self, info: &Info, told: Option<u64>) -> Standing {
+        let head = info.state.last_sequence;
+        // An empty one says 0, or the number of the entry that will come.
+        let first = if info.state.messages == 0 { head + 1 } else { info.state.first_sequence };
+        // A stream that was removed and made again is another one. What was created when is decided once, for all servers.
+        let identity = (info.created.unix_timestamp_nanos() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let epoch = Epoch::from_bits(identity ^ told.unwrap_or(0));
+        Standing { epoch, first, head, bytes: info.state.bytes, told }
+    }
+
+    /// Only what it holds, without whose history it is: for every second.
+    pub(super) async fn reach(&self) -> Result<(u64, u64, u64), String> {
+        let info = self.remote.get_info().await.map_err(|error| error.to_string())?;
+        let Standing { first, head, bytes, .. } = self.standing_of(&info, None);
+        Ok((first, head, bytes))
+    }
+
+    /// The message with this number, if there is one.
+    pub(super) async fn get(&self, number: u64) -> Result<Option<Message>, String> {
+        match self.remote.get_raw_message(number).await {
+            Ok(message) => Ok(Some(Message {
+                tag: Tag::of(&message.headers),
+                timestamp_ms: milliseconds(message.time.unix_timestamp_nanos()),
+                payload: message.payload,
+            })),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// What the last epoch entry said.
+    async fn last_epoch(&self) -> Result<Option<u64>, String> {
+        match self.remote.get_last_raw_message_by_subject(&epochs(&self.name)).await {
+            Ok(message) => Ok(entry::epoch_bits(&message.payload)),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Drops everything before `first`.
+    pub(super) async fn purge_before(&self, first: u64) -> Result<(), String> {
+        // To purge before 1 means to a server: everything.
+        if first <= 1 {
+            return Ok(());
+        }
+        self.remote.purge().sequence(first).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The stream as the client knows it.
+    pub(super) fn remote(&self) -> &Remote {
+        &self.remote
+    }
+}
+
+/// Where epoch entries go: the last one is found without following the log.
+pub(super) fn epochs(name: &str) -> String {
+    format!("{name}.epoch")
+}
+
+/// Log time: JetStream's, in whole milliseconds.
+pub(super) fn milliseconds(nanoseconds: i128) -> u64 {
+    u64::try_from(nanoseconds / 1_000_000).unwrap_or(0)
+}
+
+/// Whether trying again is in vain: the servers understood, and will not. Without a quorum, or while servers join, they may.
+fn is_final(error: &async_nats::jetstream::Error) -> bool {
+    const UNAVAILABLE: usize = 503;
+    error.code() != UNAVAILABLE && error.error_code() != ErrorCode::CLUSTER_NO_PEERS
+}

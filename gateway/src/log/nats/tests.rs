@@ -1,0 +1,274 @@
+//! The log in a real nats-server: the contract of every log, and what is special about this one.
+
+#[path = "../../../tests/black_box/nats_server.rs"]
+#[expect(dead_code, reason = "the black-box tests use more of it")]
+mod nats_server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use nats_server::NatsCluster;
+
+use super::*;
+use crate::log::contract;
+
+const NAME: &str = "test";
+
+fn random() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().1
+}
+
+async fn connect(servers: Vec<String>) -> Connection {
+    let options =
+        ConnectionOptions { servers, timeout: Duration::from_secs(10), ..ConnectionOptions::default() };
+    Connection::open(&options, Clock::system()).await.unwrap()
+}
+
+fn options(copy: &tempfile::TempDir) -> NatsOptions {
+    NatsOptions {
+        stream: StreamSettings {
+            name: NAME.to_owned(),
+            replicas: 1,
+            max_age: Duration::from_secs(3_600),
+            max_bytes: 1 << 30,
+        },
+        copy_directory: copy.path().join("copy"),
+        timeout: Duration::from_secs(10),
+        new_epoch: false,
+        random,
+    }
+}
+
+/// A log with its server and the directory of its copy.
+struct Kept {
+    log: NatsLog,
+    _server: NatsCluster,
+    _copy: tempfile::TempDir,
+}
+
+async fn open(server: &NatsCluster, options: NatsOptions) -> Result<NatsLog, NatsError> {
+    NatsLog::open(connect(server.urls()).await, options, Clock::system()).await
+}
+
+async fn new_log() -> Kept {
+    let (server, copy) = (NatsCluster::single(), tempfile::tempdir().unwrap());
+    let log = open(&server, options(&copy)).await.unwrap();
+    Kept { log, _server: server, _copy: copy }
+}
+
+impl Log for Kept {
+    fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
+        self.log.append(batch)
+    }
+
+    fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError> {
+        self.log.tail(after)
+    }
+
+    fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>> {
+        self.log.read(numbers)
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
+        self.log.state()
+    }
+
+    fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
+        self.log.trim(through)
+    }
+
+    fn durability(&self) -> Durability {
+        self.log.durability()
+    }
+}
+
+contract::log_contract_tests!(new_log().await);
+
+fn payload(text: &str) -> NewEntry {
+    NewEntry::ordinary(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+async fn append(log: &dyn Log, text: &str) -> u64 {
+    log.append(vec![payload(text)]).await.remove(0).unwrap()
+}
+
+async fn all(log: &dyn Log, count: usize) -> Vec<(u64, Bytes)> {
+    let mut tail = log.tail(0).unwrap();
+    let mut found = Vec::new();
+    while found.len() < count {
+        let next = tokio::time::timeout(Duration::from_secs(10), tail.next()).await;
+        found.extend(next.unwrap().unwrap().into_iter().map(|entry| (entry.number, entry.payload)));
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_two_nodes_append_both_see_in_one_order() {
+    let server = NatsCluster::single();
+    let copies = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let first = Arc::new(open(&server, options(&copies[0])).await.unwrap());
+    let second = Arc::new(open(&server, options(&copies[1])).await.unwrap());
+    let writing = [&first, &second].map(|log| {
+        let log = Arc::clone(log);
+        tokio::spawn(async move {
+            for index in 0..50 {
+                append(&*log, &format!("{index}")).await;
+            }
+        })
+    });
+    for task in writing {
+        task.await.unwrap();
+    }
+    let seen = all(&*first, 100).await;
+    assert_eq!(seen, all(&*second, 100).await);
+    assert!(seen.iter().map(|(number, _)| *number).eq(1..=100));
+    assert_eq!(first.state().await.unwrap().epoch, second.state().await.unwrap().epoch);
+}
+
+#[tokio::test]
+async fn a_copy_is_kept_from_one_start_to_the_next_and_fetched_again_when_it_is_damaged() {
+    let (server, copy) = (NatsCluster::single(), tempfile::tempdir().unwrap());
+    let log = open(&server, options(&copy)).await.unwrap();
+    for index in 0..10 {
+        append(&log, &format!("{index}")).await;
+    }
+    let before = all(&log, 10).await;
+    let epoch = log.state().await.unwrap().epoch;
+    drop(log);
+    let log = open(&server, options(&copy)).await.unwrap();
+    assert_eq!(log.shared.copy.reach(), (1, 10), "nothing was fetched yet");
+    assert_eq!(append(&log, "more").await, 11);
+    assert_eq!(all(&log, 11).await[..10], before);
+    drop(log);
+    let directory = copy.path().join("copy");
+    tokio::time::timeout(Duration::from_secs(10), async {
+        // Its writing thread still closes it.
+        while std::fs::File::open(directory.join("lock")).unwrap().try_lock().is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    std::fs::write(directory.join("durable"), "damaged").unwrap();
+    let log = open(&server, options(&copy)).await.unwrap();
+    assert_eq!(all(&log, 11).await[..10], before);
+    assert_eq!(log.state().await.unwrap().epoch, epoch);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_no_copy_is_left_alone() {
+    let (server, copy) = (NatsCluster::single(), tempfile::tempdir().unwrap());
+    let directory = copy.path().join("copy");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("precious"), "data").unwrap();
+    let Err(error) = open(&server, options(&copy)).await else { panic!("it must not open") };
+    assert!(matches!(error, NatsError::NotACopy { .. }) && error.is_final(), "{error}");
+    assert_eq!(std::fs::read_to_string(directory.join("precious")).unwrap(), "data");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_as_it_must_be_is_refused_with_what_differs() {
+    let (server, copy) = (NatsCluster::single(), tempfile::tempdir().unwrap());
+    drop(open(&server, options(&copy)).await.unwrap());
+    let refused = async |change: fn(&mut StreamSettings)| {
+        let mut options = options(&copy);
+        change(&mut options.stream);
+        let Err(error) = open(&server, options).await else { panic!("it must not open") };
+        assert!(error.is_final() && !error.to_string().contains('\n'), "{error}");
+        error.to_string()
+    };
+    assert!(refused(|stream| stream.max_age *= 2).await.contains("nats.max_age"));
+    assert!(refused(|stream| stream.max_bytes *= 2).await.contains("nats.max_bytes"));
+    assert!(refused(|stream| stream.replicas = 3).await.contains("nats.replicas"));
+}
+
+#[tokio::test]
+async fn what_came_twice_or_overtook_another_one_or_is_of_somebody_else_is_shown_as_nothing() {
+    let (server, copy) = (NatsCluster::single(), tempfile::tempdir().unwrap());
+    let log = open(&server, options(&copy)).await.unwrap();
+    let connection = connect(server.urls()).await;
+    let send = async |id: Option<&str>, text: &'static str| {
+        let mut message = PublishMessage::build().payload(Bytes::from_static(text.as_bytes()));
+        if let Some(id) = id {
+            message = message.message_id(id);
+        }
+        connection
+            .jetstream()
+            .send_publish(format!("{NAME}.entries"), message)
+            .await
+            .unwrap()
+            .await
+            .unwrap()
+            .sequence
+    };
+    // As a writer would whose second entry was lost; the server does not look at what is in an id.
+    send(Some("00000000000000aa.1"), "first").await;
+    send(Some("00000000000000aa.3"), "third, too early").await;
+    send(Some("00000000000000aa.2"), "second").await;
+    send(Some("aa.1"), "the first again").await;
+    send(None, "of somebody else").await;
+    send(Some("00000000000000bb.1"), "third, again in a batch of its own").await;
+    let shown = all(&log, 6).await;
+    let nothing = entry::encode_tick();
+    let texts: Vec<&[u8]> = shown.iter().map(|(_, payload)| &payload[..]).collect();
+    assert_eq!(
+        texts,
+        [
+            b"first",
+            &nothing[..],
+            b"second",
+            &nothing[..],
+            &nothing[..],
+            b"third, again in a batch of its own"
+        ]
+    );
+    // Whoever reads the copy after a restart judges the same.
+    drop(log);
+    let log = open(&server, options(&copy)).await.unwrap();
+    send(Some("00000000000000aa.5"), "fifth, too early").await;
+    send(Some("00000000000000aa.x"), "no number").await;
+    assert_eq!(all(&log, 8).await[6..], [(7, nothing.clone()), (8, nothing)]);
+}
+
+#[tokio::test]
+async fn when_the_stream_loses_what_a_node_has_seen_the_tail_says_so_and_a_new_epoch_begins() {
+    let copies = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut cluster = NatsCluster::single();
+    let connection = connect(cluster.urls()).await;
+    let open_at = async |copy: &tempfile::TempDir| {
+        NatsLog::open(connection.clone(), options(copy), Clock::system()).await
+    };
+    let log = open_at(&copies[0]).await.unwrap();
+    let epoch = log.state().await.unwrap().epoch;
+    append(&log, "safe").await;
+    let mut tail = log.tail(0).unwrap();
+    tail.next().await.unwrap();
+    // A backup of the server's files, an entry more, and the backup comes back.
+    let server = &mut cluster.servers()[0];
+    let (store, backup) = (server.store(), tempfile::tempdir().unwrap());
+    let copy_tree = |from: &std::path::Path, to: &std::path::Path| {
+        let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+        assert!(copied.success());
+    };
+    server.kill();
+    copy_tree(&store, &backup.path().join("store"));
+    server.restart();
+    append(&log, "lost").await;
+    assert_eq!(tail.next().await.unwrap()[0].number, 2);
+    server.kill();
+    server.forget_everything();
+    copy_tree(&backup.path().join("store"), &store);
+    server.restart();
+    let ended = tokio::time::timeout(Duration::from_secs(20), tail.next()).await.unwrap();
+    assert!(matches!(ended, Err(TailError::Changed(_))), "{ended:?}");
+    drop((tail, log));
+    let log = open_at(&copies[0]).await.unwrap();
+    let state = log.state().await.unwrap();
+    assert_ne!(state.epoch, epoch, "positions from before mean nothing");
+    assert_eq!(state.head, 2, "the epoch entry has the number of the one that was lost");
+    let shown = all(&log, 2).await;
+    assert_eq!((&shown[0].1[..], entry::epoch_bits(&shown[1].1).is_some()), (&b"safe"[..], true));
+    let other = open_at(&copies[1]).await.unwrap();
+    assert_eq!(other.state().await.unwrap().epoch, state.epoch, "for whoever comes later, too");
+}
