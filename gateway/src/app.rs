@@ -34,7 +34,7 @@ use crate::log::{
 };
 use crate::machine;
 use crate::metrics::{Metrics, Remembered, SpanLoss};
-use crate::ops::{self, Ops};
+use crate::ops::{self, Ops, StateDigest};
 use crate::telemetry::Tracing;
 
 pub use listening::load_tls;
@@ -186,6 +186,7 @@ impl App {
             lifecycle: lifecycle.clone(),
             hosts: public::host_policy(config.ops.listen, &[]),
             refresh,
+            digest: digest(&delivery),
             scraping: Arc::default(),
         });
         Ok(Self {
@@ -369,6 +370,15 @@ fn refresh(
                 [(SpanLoss::QueueFull, spans.queue_full()), (SpanLoss::ExportFailed, spans.export_failed())];
             metrics.set_spans(spans.exported(), lost);
         }
+    })
+}
+
+fn digest(delivery: &Delivery) -> Arc<dyn Fn() -> StateDigest + Send + Sync> {
+    let delivery = delivery.clone();
+    Arc::new(move || {
+        let (epoch, applied, digest) = delivery.digest();
+        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        StateDigest { epoch: epoch.to_string(), applied, digest }
     })
 }
 

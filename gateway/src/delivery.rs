@@ -55,6 +55,9 @@ pub use state::State;
 pub use subscribe::{After, FrameSink, Page, Pull, SubscribeError, Subscription};
 pub use topics::{CannotJoin, Members, Refused, Topics};
 
+/// How often a digest is computed again that others applied entries under.
+const DIGEST_ATTEMPTS: usize = 10;
+
 /// How the delivery works, apart from what goes through the log as [`Settings`].
 #[derive(Debug, Clone)]
 pub struct DeliveryOptions {
@@ -220,6 +223,23 @@ impl Delivery {
     /// Appends the acks that were gathered, before a stop.
     pub async fn flush_acks(&self) {
         acks::flush(&self.shared, &self.committer).await;
+    }
+
+    /// The epoch, the last number that was applied, and the digest of the state. Meant for when nothing is applied: otherwise it
+    /// is asked again until the number did not change meanwhile, but not for ever.
+    #[must_use]
+    pub fn digest(&self) -> (Epoch, u64, [u8; 32]) {
+        let mut applied = self.shared.applied.get();
+        let mut digest = self.shared.state.digest();
+        for _ in 0..DIGEST_ATTEMPTS {
+            let now = self.shared.applied.get();
+            if now == applied {
+                break;
+            }
+            applied = now;
+            digest = self.shared.state.digest();
+        }
+        (self.shared.epoch, applied, digest)
     }
 
     /// Brings what is counted at scrape time up to date.

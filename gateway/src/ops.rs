@@ -1,4 +1,4 @@
-//! The operator's listener: `/metrics`, `/health/live`, `/health/ready`.
+//! The operator's listener: `/metrics`, `/state`, `/health/live`, `/health/ready`.
 //!
 //! It knows nothing of what is measured: whoever assembles the gateway hands in what to bring up to date before a scrape.
 
@@ -24,14 +24,28 @@ pub struct Ops {
     pub hosts: HostPolicy,
     /// Brings gauges up to date before a scrape.
     pub refresh: Arc<dyn Fn() + Send + Sync>,
+    /// What was computed from the log.
+    pub digest: Arc<dyn Fn() -> StateDigest + Send + Sync>,
     /// Held by the scrape that is being answered: two at once would bring counters up to date twice.
     pub scraping: Arc<Mutex<()>>,
+}
+
+/// What two nodes must agree about that have applied the same entries.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct StateDigest {
+    /// Whose numbers `applied` is one of.
+    pub epoch: String,
+    /// The last entry that was applied.
+    pub applied: u64,
+    /// A SHA-256 over everything that follows from the log, in hexadecimal digits.
+    pub digest: String,
 }
 
 /// The operator's routes.
 pub fn routes(ops: Ops) -> impl Endpoint + use<> {
     Route::new()
         .at("/metrics", get(metrics))
+        .at("/state", get(state))
         .at("/health/live", get(live))
         .at("/health/ready", get(ready))
         .around(answer_known_hosts)
@@ -70,6 +84,20 @@ async fn metrics(request: &Request, ops: Data<&Ops>) -> Response {
         .header(header::CONTENT_TYPE, content_type)
         .header(header::VARY, "Accept")
         .body(scrape.await.expect("counting does not panic"))
+}
+
+/// For comparing nodes. It walks everything there is: not for every scrape, and while entries are applied it does not say what
+/// held at one moment.
+#[handler]
+async fn state(ops: Data<&Ops>) -> Response {
+    let (digest, scraping) = (Arc::clone(&ops.digest), Arc::clone(&ops.scraping));
+    let digesting = tokio::task::spawn_blocking(move || {
+        let _alone = scraping.lock().expect("counting does not panic");
+        digest()
+    });
+    let digest = digesting.await.expect("computing a digest does not panic");
+    let body = serde_json::to_string(&digest).expect("texts and a number serialize");
+    Response::builder().content_type("application/json").body(body + "\n")
 }
 
 /// The process serves requests: restart it when this fails.
