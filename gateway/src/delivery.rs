@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -93,8 +93,6 @@ pub(crate) struct Shared {
     pub(crate) waiters: publish::Waiters,
     pub(crate) in_flight: idempotency::InFlight,
     pub(crate) acks: acks::Acks,
-    /// Whoever joins or leaves a topic reads; whoever renews memberships writes.
-    pub(crate) membership_changes: RwLock<()>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) tracing: Tracing,
@@ -146,7 +144,6 @@ impl Delivery {
             waiters: publish::Waiters::default(),
             in_flight: idempotency::InFlight::default(),
             acks: acks::Acks::default(),
-            membership_changes: RwLock::default(),
             metrics,
             clock,
             tracing: options.tracing.clone(),

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use gateway::domain::{Notification, Target, TopicName, UserId};
 use gateway::log::disk::{decode_record, encode_record};
 use gateway::log::entry::{
-    self, Entry, Membership, Names, Publish, Recipients, encode_acks, encode_floor, encode_forget_user,
-    encode_give_up, encode_holding, encode_publish, encode_settings, encode_subscribe, encode_tick,
-    encode_unsubscribe, encode_withdraw,
+    self, AsOf, Entry, Membership, Names, Publish, Recipients, encode_acks, encode_epoch, encode_floor,
+    encode_forget_user, encode_give_up, encode_holding, encode_publish, encode_settings, encode_subscribe,
+    encode_tick, encode_unsubscribe, encode_withdraw,
 };
 use gateway::log::{LogEntry, MAX_ENTRY_BYTES};
 
@@ -35,10 +35,13 @@ pub fn entry(input: &[u8]) {
         Entry::ForgetUser { user } => reads_back(&decoded, &encode_forget_user(Names::text(user))),
         Entry::Settings(settings) => reads_back(&decoded, &encode_settings(settings)),
         Entry::Tick => reads_back(&decoded, &encode_tick()),
+        Entry::Epoch(bits) => reads_back(&decoded, &encode_epoch(*bits)),
         Entry::GiveUp { through } => reads_back(&decoded, &encode_give_up(*through)),
         Entry::Floor(floor) => reads_back(&decoded, &encode_floor(*floor)),
         Entry::Holding(holding) => {
-            let encoded = encode_holding(&holding.settings, members(&holding.memberships));
+            // Without a date it is of an older format, and encoded as of a date.
+            let as_of = holding.as_of.unwrap_or(AsOf { number: 0, log_time_s: 0 });
+            let encoded = encode_holding(as_of, &holding.settings, members(&holding.memberships));
             let mut read = Vec::new();
             for payload in &encoded {
                 let Ok(Entry::Holding(again)) = entry::decode(payload) else { panic!("not what holds") };

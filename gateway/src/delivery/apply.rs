@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::idempotency::First;
 use super::outcomes::Times;
 use super::state::{State, seconds};
-use super::topics::Members;
+use super::topics::{MEMORY_SECONDS, Members};
 use crate::domain::{IdempotencyKey, NotificationId, RemovalReason};
 use crate::log::entry::{Entry, Floor, Holding, Membership, Names, Publish, Recipients, Settings, Withdraw};
 use crate::registry::{Arrival, Bounds, Delivered, Floors, OverflowPolicy, Scratch};
@@ -96,10 +96,10 @@ impl StateMachine {
             }
             Entry::Withdraw(withdraw) => self.withdraw(state, withdraw),
             Entry::Subscribe(membership) => self.subscribe(state, number, membership),
-            Entry::Unsubscribe(membership) => Self::unsubscribe(state, number, membership),
-            Entry::ForgetUser { user } => self.forget_user(state, number, user),
+            Entry::Unsubscribe(membership) => Self::unsubscribe(state, (number, log_time_s), membership),
+            Entry::ForgetUser { user } => self.forget_user(state, (number, log_time_s), user),
             Entry::Settings(settings) => self.set_settings(state, number, settings),
-            Entry::Holding(holding) => self.hold(state, number, holding),
+            Entry::Holding(holding) => self.hold(state, (number, log_time_s), holding),
             Entry::GiveUp { through } => {
                 state.registry.give_up(*through, &mut self.scratch);
                 Effect::None
@@ -133,6 +133,7 @@ impl StateMachine {
         if log_time_s > self.keys_tidied_s {
             self.keys_tidied_s = log_time_s;
             state.idempotency().tidy(log_time_s);
+            state.topics().tidy(log_time_s);
         }
         if !effects.dependencies.is_empty() {
             let mut horizon = state.horizon();
@@ -243,34 +244,53 @@ impl StateMachine {
     }
 
     /// What was said before is said again: whatever came in between rested on what said it then.
-    fn hold(&mut self, state: &State, number: u64, holding: &Holding) -> Effect {
-        self.set_settings(state, number, &holding.settings);
+    ///
+    /// What changed since it was gathered is left out: other nodes write, too.
+    fn hold(&mut self, state: &State, (number, log_time_s): (u64, u32), holding: &Holding) -> Effect {
+        let as_of = holding.as_of;
+        if as_of.is_some_and(|as_of| log_time_s > as_of.log_time_s.saturating_add(MEMORY_SECONDS)) {
+            // Nobody knows any more what ended since.
+            return Effect::None;
+        }
+        let gathered = as_of.map_or(number, |as_of| as_of.number);
+        if self.settings.as_ref().is_none_or(|(since, _)| *since <= gathered) {
+            self.set_settings(state, number, &holding.settings);
+        }
         let mut topics = state.topics();
         let mut horizon = state.horizon();
+        let mut kept = Vec::new();
+        let ended = topics.ended_since(gathered);
         for membership in &holding.memberships {
             for user in membership.users.iter() {
-                if let Some(since) = topics.hold(membership.topic(), user, number) {
-                    horizon.depends(since, self.last_decided);
+                match ended.by(membership.topic(), user) {
+                    // A node that never saw its end would bring it back: both go together.
+                    Some(end) => horizon.depends(end, number),
+                    None => kept.push((membership.topic(), user)),
                 }
             }
         }
-        Effect::None
-    }
-
-    fn unsubscribe(state: &State, number: u64, membership: &Membership) -> Effect {
-        let mut topics = state.topics();
-        for user in membership.users.iter() {
-            if let Some(since) = topics.leave(membership.topic(), user) {
-                state.horizon().depends(since, number - 1);
+        for (topic, user) in kept {
+            if let Some(since) = topics.hold(topic, user, number) {
+                horizon.depends(since, self.last_decided);
             }
         }
         Effect::None
     }
 
-    fn forget_user(&mut self, state: &State, number: u64, user: &Bytes) -> Effect {
+    fn unsubscribe(state: &State, at: (u64, u32), membership: &Membership) -> Effect {
+        let mut topics = state.topics();
+        for user in membership.users.iter() {
+            if let Some(since) = topics.leave(membership.topic(), user, at) {
+                state.horizon().depends(since, at.0 - 1);
+            }
+        }
+        Effect::None
+    }
+
+    fn forget_user(&mut self, state: &State, at: (u64, u32), user: &Bytes) -> Effect {
         let user = Names::text(user);
-        for since in state.topics().leave_all(user) {
-            state.horizon().depends(since, number - 1);
+        for since in state.topics().leave_all(user, at) {
+            state.horizon().depends(since, at.0 - 1);
         }
         state.registry.forget(user, &mut self.scratch);
         Effect::None

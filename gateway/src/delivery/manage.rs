@@ -117,7 +117,6 @@ impl Delivery {
     pub async fn join(&self, topic: &TopicName, users: &[UserId]) -> Result<Membership, ChangeError> {
         let names = users.iter().map(UserId::as_str);
         let payload = entry::encode_subscribe(topic.as_str(), names)?;
-        let _unrenewed = self.shared.membership_changes.read().await;
         let number = self.change(payload).await?;
         let mut topics = self.shared.state.topics();
         Ok(Membership {
@@ -133,7 +132,6 @@ impl Delivery {
     pub async fn leave(&self, topic: &TopicName, users: &[UserId]) -> Result<usize, ChangeError> {
         let names = users.iter().map(UserId::as_str);
         let payload = entry::encode_unsubscribe(topic.as_str(), names)?;
-        let _unrenewed = self.shared.membership_changes.read().await;
         self.change(payload).await?;
         Ok(self.subscribers(topic))
     }
@@ -155,7 +153,6 @@ impl Delivery {
     /// # Errors
     /// [`ChangeError`] when the change could not be made, or not be confirmed.
     pub async fn forget(&self, user: &UserId) -> Result<(), ChangeError> {
-        let _unrenewed = self.shared.membership_changes.read().await;
         self.change(entry::encode_forget_user(user.as_str())).await?;
         for session in self.shared.state.registry.sessions_of(user.as_str()) {
             session.close(CloseCode::Disconnected);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::state::{State, seconds};
 use super::{Committer, Shared};
-use crate::log::entry::{self, Floor};
+use crate::log::entry::{self, AsOf, Floor};
 use crate::log::{AppendError, Durability, LogState, NewEntry, ReadError};
 
 /// The log is trimmed by at least so many entries at once, unless it is short of room.
@@ -138,10 +138,9 @@ impl Keeper {
         if !self.is_refresh_due(seconds(state.log_time_ms()), head) {
             return Ok(());
         }
-        // Nobody joins or leaves meanwhile: a membership that just ended must not be renewed.
-        let _unchanged = self.shared.membership_changes.write().await;
         self.append_and_apply(entry::encode_tick()).await?;
-        for payload in renewals(state) {
+        // Read before it is gathered: what ends later is left out when it is applied.
+        for payload in renewals(state, self.shared.applied.get()) {
             self.append_and_apply(payload).await?;
         }
         Ok(())
@@ -181,10 +180,11 @@ fn limit_of(state: &State) -> u64 {
 }
 
 /// What to append so that what still holds rests on nothing before it.
-pub(super) fn renewals(state: &State) -> Vec<Bytes> {
+pub(super) fn renewals(state: &State, applied: u64) -> Vec<Bytes> {
     let Some((_, settings)) = state.settings() else { return Vec::new() };
+    let as_of = AsOf { number: applied, log_time_s: seconds(state.log_time_ms()) };
     let topics = state.topics().all();
     let memberships =
         topics.iter().flat_map(|(topic, members)| members.iter().map(|user| (&**topic, &**user)));
-    entry::encode_holding(&settings, memberships)
+    entry::encode_holding(as_of, &settings, memberships)
 }

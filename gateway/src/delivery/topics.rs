@@ -3,12 +3,17 @@
 //! A notification to a topic takes the subscribers of the moment it is applied. They are one shared list: whoever still
 //! needs it (an outcome that may be asked for) keeps it, the next change then works on a copy.
 
+mod ended;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use indexmap::IndexSet;
 
 use crate::log::entry::Settings;
+
+pub(super) use ended::MEMORY_SECONDS;
+use ended::{Ended, EndedSince};
 
 /// The subscribers of a topic at one moment.
 pub type Members = Arc<IndexSet<Arc<str>>>;
@@ -22,6 +27,7 @@ pub struct Topics {
     by_number: BTreeMap<u64, u32>,
     /// What the last entries could not do, for those who wait for them on this node; no part of what nodes share.
     refusals: VecDeque<(u64, Refused)>,
+    ended: Ended,
 }
 
 struct Subscription {
@@ -110,8 +116,19 @@ impl Topics {
         *self.by_number.entry(number).or_default() += 1;
     }
 
-    /// Ends a membership; returns the entry it had held since.
-    pub(super) fn leave(&mut self, topic: &str, user: &str) -> Option<u64> {
+    /// What ended behind this number.
+    pub(super) fn ended_since(&self, number: u64) -> EndedSince<'_> {
+        self.ended.since(number)
+    }
+
+    /// Forgets what ended long ago.
+    pub(super) fn tidy(&mut self, log_time_s: u32) {
+        self.ended.tidy(log_time_s);
+    }
+
+    /// Ends a membership, at this entry and log time; returns the entry it had held since.
+    pub(super) fn leave(&mut self, topic: &str, user: &str, (number, log_time_s): (u64, u32)) -> Option<u64> {
+        self.ended.note(number, log_time_s, Some(topic), user);
         let topics = self.by_user.get_mut(user)?;
         let index = topics.iter().position(|known| &*known.topic == topic)?;
         let since = topics.swap_remove(index).number;
@@ -123,8 +140,9 @@ impl Topics {
         Some(since)
     }
 
-    /// Ends every membership of a user; returns the entries they had held since.
-    pub(super) fn leave_all(&mut self, user: &str) -> Vec<u64> {
+    /// Ends every membership of a user, at this entry and log time; returns the entries they had held since.
+    pub(super) fn leave_all(&mut self, user: &str, (number, log_time_s): (u64, u32)) -> Vec<u64> {
+        self.ended.note(number, log_time_s, None, user);
         let topics = self.by_user.remove(user).unwrap_or_default();
         for known in &topics {
             self.forget_member(&known.topic, user);

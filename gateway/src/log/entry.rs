@@ -13,12 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::MAX_ENTRY_BYTES;
 
-pub use holding::{Holding, encode_holding};
+pub use holding::{AsOf, Holding, encode_holding};
 pub use names::Names;
 pub use publish::{Publish, PublishTrace, Recipients, encode_publish};
 
-/// The newest format this build knows: 2 has a trace in publish entries, everything else is written as 1.
-const FORMAT_VERSION: u8 = 2;
+/// The newest format this build knows: 2 has a trace in publish entries, 3 says as of when what is held was gathered; everything
+/// else is written as 1.
+const FORMAT_VERSION: u8 = 3;
+const DATED_HOLDING_VERSION: u8 = 3;
+const TRACED_VERSION: u8 = 2;
 const PLAIN_VERSION: u8 = 1;
 
 /// Bytes in front of the fields: version and kind.
@@ -327,7 +330,7 @@ pub fn decode(payload: &Bytes) -> Result<Entry, DecodeError> {
         KIND_UNSUBSCRIBE => Entry::Unsubscribe(decode_membership(rest)?),
         KIND_FORGET_USER => Entry::ForgetUser { user: names::take_name(rest)? },
         KIND_FLOOR => Entry::Floor(Floor { through: take_u64(rest)?, loss: take_u64(rest)? }),
-        KIND_HOLDING => Entry::Holding(holding::decode_holding(rest)?),
+        KIND_HOLDING => Entry::Holding(holding::decode_holding(version, rest)?),
         KIND_EPOCH => Entry::Epoch(take_u64(rest)?),
         kind => return Err(DecodeError::UnknownKind(kind)),
     };

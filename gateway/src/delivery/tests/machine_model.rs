@@ -80,14 +80,8 @@ impl MachineModel {
                 self.settings = Some(settings.clone());
                 Told::Nothing
             }
-            Entry::Holding(holding) => {
-                self.settings = Some(holding.settings.clone());
-                for membership in &holding.memberships {
-                    let members = self.topics.entry(membership.topic().to_owned()).or_default();
-                    members.extend(membership.users.iter().map(str::to_owned));
-                }
-                Told::Nothing
-            }
+            // Whoever saw everything learns nothing from what is said again.
+            Entry::Holding(_) => Told::Nothing,
             _ if self.settings.is_none() => Told::Nothing,
             Entry::Acks(acks) => {
                 let bounds = self.bounds();

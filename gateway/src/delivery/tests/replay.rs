@@ -42,9 +42,11 @@ enum Trim {
 #[derive(Debug, Clone)]
 enum Action {
     Entry(i64, Operation),
-    /// The log is looked after; what holds is said again if it is time, or anyway.
+    /// The log is looked after; what holds is said again if it is time, or anyway. If that goes slowly, another node is faster
+    /// with the entry that comes next.
     LookAfter {
         anyway: bool,
+        slowly: bool,
     },
     /// The survivor starts anew from its log.
     Restart,
@@ -63,7 +65,8 @@ struct Scenario {
 
 fn scenarios() -> impl Strategy<Value = Scenario> {
     let other = prop_oneof![
-        6 => prop::bool::weighted(0.3).prop_map(|anyway| Action::LookAfter { anyway }),
+        6 => (prop::bool::weighted(0.3), prop::bool::weighted(0.3))
+            .prop_map(|(anyway, slowly)| Action::LookAfter { anyway, slowly }),
         1 => Just(Action::Restart),
         2 => (0..USERS.len(), 1..5_usize).prop_map(|(user, frames)| Action::Visit { user, frames }),
     ];
@@ -90,6 +93,8 @@ struct Replay {
     survivor: Instance,
     model: MachineModel,
     refreshed: Option<(u32, u64)>,
+    /// What was gathered, and is not in the log yet: other nodes write meanwhile.
+    on_their_way: Vec<bytes::Bytes>,
     clients: Vec<Client>,
     next_session: u64,
     trimmed: u32,
@@ -107,6 +112,7 @@ fn run(scenario: &Scenario, trim: Trim) -> Result<u64, TestCaseError> {
         survivor: Instance::default(),
         model: MachineModel::default(),
         refreshed: None,
+        on_their_way: Vec::new(),
         clients: vec![Client::at(0); USERS.len()],
         next_session: 0,
         trimmed: 0,
@@ -120,13 +126,15 @@ fn run(scenario: &Scenario, trim: Trim) -> Result<u64, TestCaseError> {
                 let number = replay.log.len() as u64 + 1;
                 let payload = replay.writer.write(operation, number, replay.clock_ms);
                 replay.append(&payload)?;
+                replay.arrive()?;
             }
-            Action::LookAfter { anyway } => replay.look_after(*anyway)?,
+            Action::LookAfter { anyway, slowly } => replay.look_after(*anyway, *slowly)?,
             Action::Restart => replay.restart()?,
             Action::Visit { user, frames } => replay.visit(*user, *frames)?,
         }
     }
-    replay.look_after(false)?;
+    replay.arrive()?;
+    replay.look_after(false, false)?;
     replay.restart()?;
     for user in 0..USERS.len() {
         replay.visit(user, usize::MAX)?;
@@ -173,12 +181,12 @@ impl Replay {
     }
 
     /// What the keeper does once a period.
-    fn look_after(&mut self, anyway: bool) -> Result<(), TestCaseError> {
+    fn look_after(&mut self, anyway: bool, slowly: bool) -> Result<(), TestCaseError> {
         let log_time_s = seconds(self.clock_ms);
         if self.survivor.state.registry.next_due_s().is_some_and(|due_s| due_s <= log_time_s) {
             self.append(&entry::encode_tick())?;
         }
-        self.refresh(anyway)?;
+        self.refresh(anyway, slowly)?;
         if self.trim == Trim::IgnoringDependencies {
             self.survivor.state.horizon().forget_dependencies();
         }
@@ -200,7 +208,7 @@ impl Replay {
         Ok(())
     }
 
-    fn refresh(&mut self, anyway: bool) -> Result<(), TestCaseError> {
+    fn refresh(&mut self, anyway: bool, slowly: bool) -> Result<(), TestCaseError> {
         let (log_time_s, head) = (seconds(self.survivor.state.log_time_ms()), self.log.len() as u64);
         let Some((at_s, head_then)) = self.refreshed else {
             self.refreshed = Some((log_time_s, head));
@@ -211,11 +219,31 @@ impl Replay {
         }
         self.append(&entry::encode_tick())?;
         if self.trim != Trim::WithoutRenewal {
-            for payload in renewals(&self.survivor.state) {
-                self.append(&payload)?;
+            self.on_their_way = renewals(&self.survivor.state, self.log.len() as u64);
+            if !slowly {
+                self.arrive()?;
             }
         }
         self.refreshed = Some((log_time_s, self.log.len() as u64));
+        Ok(())
+    }
+
+    /// What was gathered gets into the log, and changes nothing for whoever saw everything.
+    fn arrive(&mut self) -> Result<(), TestCaseError> {
+        for payload in std::mem::take(&mut self.on_their_way) {
+            let known = |replay: &Self| {
+                let state = &replay.reference.state;
+                let mut members = super::script::TOPICS.map(|topic| {
+                    let members = state.topics().members(topic);
+                    members.iter().cloned().collect::<Vec<_>>()
+                });
+                members.iter_mut().for_each(|members| members.sort_unstable());
+                (members, state.settings().map(|(_, settings)| settings))
+            };
+            let before = known(self);
+            self.append(&payload)?;
+            prop_assert_eq!(before, known(self), "what is said again changes something");
+        }
         Ok(())
     }
 

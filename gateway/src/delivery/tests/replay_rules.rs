@@ -43,7 +43,11 @@ impl Node {
 
     /// Says again what holds.
     fn refresh(&mut self) {
-        for payload in renewals(&self.instance.state) {
+        if u64::from(seconds(self.instance.state.log_time_ms())) + 60 < self.clock_s {
+            // What is gathered is as old as the log's time, and must not be too old.
+            self.append(&entry::encode_tick());
+        }
+        for payload in renewals(&self.instance.state, self.head()) {
             self.append(&payload);
         }
     }
@@ -103,7 +107,7 @@ fn a_membership_made_under_wider_limits_outlives_the_entry_that_made_it() {
     node.append(&entry::encode_settings(&narrow));
     node.clock_s += 10_000;
     node.refresh();
-    assert_eq!(node.trim(), 4, "all but what was said again");
+    assert_eq!(node.trim(), 5, "all but what was said again");
     assert_eq!(node.restarted().state.topics().counts(), (2, 4));
 }
 
@@ -265,4 +269,50 @@ fn a_log_with_memberships_and_steady_traffic_is_truncated_day_after_day() {
     assert!(seconds(node.clock_s * 1_000) > 6 * 86_400);
     let most = kept.iter().max().unwrap();
     assert!(*most < 120, "{most} entries of {} were kept at once", node.head());
+}
+
+#[test]
+fn a_membership_that_ends_while_what_holds_is_on_its_way_stays_ended_for_everybody() {
+    let mut node = Node::new(&script_settings());
+    for user in ["alice", "bob"] {
+        node.append(&entry::encode_subscribe("news", [user].into_iter()).unwrap());
+    }
+    node.append(&entry::encode_subscribe("sport", ["carol"].into_iter()).unwrap());
+    node.clock_s += 10_000;
+    node.append(&entry::encode_tick());
+    let gathered = renewals(&node.instance.state, node.head());
+    // Another node is faster.
+    node.append(&entry::encode_unsubscribe("news", ["bob"].into_iter()).unwrap());
+    node.append(&entry::encode_forget_user("carol"));
+    let changed = Settings { history: 1, ..script_settings() };
+    node.append(&entry::encode_settings(&changed));
+    gathered.iter().for_each(|payload| drop(node.append(payload)));
+    let holds = |instance: &Instance| {
+        let topics = instance.state.topics();
+        assert!(topics.is_member("news", "alice"));
+        assert!(!topics.is_member("news", "bob") && !topics.is_member("sport", "carol"));
+        assert_eq!(instance.state.settings().unwrap().1, changed);
+    };
+    holds(&node.instance);
+    // Wherever the log is cut, now and once it has been said again.
+    node.trim();
+    holds(&node.restarted());
+    node.clock_s += 10_000;
+    node.refresh();
+    node.trim();
+    assert!(node.first > 8, "it is cut behind all of that: {}", node.first);
+    holds(&node.restarted());
+}
+
+#[test]
+fn what_holds_and_was_on_its_way_for_too_long_says_nothing() {
+    let mut node = Node::new(&script_settings());
+    node.append(&entry::encode_subscribe("news", ["bob"].into_iter()).unwrap());
+    let gathered = renewals(&node.instance.state, node.head());
+    node.append(&entry::encode_unsubscribe("news", ["bob"].into_iter()).unwrap());
+    node.clock_s += 61;
+    node.append(&entry::encode_tick());
+    gathered.iter().for_each(|payload| drop(node.append(payload)));
+    assert!(!node.instance.state.topics().is_member("news", "bob"), "its end is forgotten by now");
+    assert_eq!(node.instance.state.settings().unwrap().0, 1, "nor does anything rest on it");
 }

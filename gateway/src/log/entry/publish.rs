@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::names::{self, Names};
 use super::{
-    DecodeError, EntryTooLarge, FORMAT_VERSION, KIND_PUBLISH, TOO_SHORT, checked_text, fitting_header,
+    DecodeError, EntryTooLarge, KIND_PUBLISH, TOO_SHORT, TRACED_VERSION, checked_text, fitting_header,
     take_u32,
 };
 use crate::domain::{
@@ -106,7 +106,7 @@ pub fn encode_publish(
     let fields = FIXED_BYTES + target_bytes + keys + body.len();
     let mut out = fitting_header(KIND_PUBLISH, fields + room)?;
     if trace.is_some() {
-        out[0] = FORMAT_VERSION;
+        out[0] = TRACED_VERSION;
     }
     out.put_u8(flags);
     out.put_slice(notification.id.as_bytes());

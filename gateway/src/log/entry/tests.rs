@@ -136,18 +136,20 @@ fn memberships_and_withdrawals_read_back_as_written() {
     }
 }
 
+const AS_OF: AsOf = AsOf { number: 77, log_time_s: 1_000 };
+
 #[test]
 fn what_holds_reads_back_as_written_however_many_entries_it_takes() {
     let users: Vec<String> = (0..5_000).map(|index| format!("{index:0200}")).collect();
     for (count, expected) in [(0, 1), (3, 1), (5_000, 2)] {
         let members = users.iter().take(count).map(|user| ("news", user.as_str()));
-        let entries = encode_holding(&settings(), members.chain([("sport", "bob")]));
+        let entries = encode_holding(AS_OF, &settings(), members.chain([("sport", "bob")]));
         assert_eq!(entries.len(), expected);
         let mut read = Vec::new();
         for payload in &entries {
             assert!(payload.len() <= MAX_ENTRY_BYTES);
             let Ok(Entry::Holding(holding)) = decode(payload) else { panic!("not what holds") };
-            assert_eq!(holding.settings, settings());
+            assert_eq!((holding.as_of, &holding.settings), (Some(AS_OF), &settings()));
             for membership in &holding.memberships {
                 let users =
                     membership.users.iter().map(|user| (membership.topic().to_owned(), user.to_owned()));
@@ -162,7 +164,7 @@ fn what_holds_reads_back_as_written_however_many_entries_it_takes() {
 
 #[test]
 fn what_a_later_version_wrote_is_named_and_not_skipped() {
-    assert_eq!(decode(&Bytes::from_static(&[3, 1, 0])), Err(DecodeError::UnknownVersion(3)));
+    assert_eq!(decode(&Bytes::from_static(&[4, 1, 0])), Err(DecodeError::UnknownVersion(4)));
     assert_eq!(decode(&Bytes::from_static(&[1, 99])), Err(DecodeError::UnknownKind(99)));
     assert!(matches!(decode(&Bytes::from_static(&[1])), Err(DecodeError::Damaged(_))));
     let longer = [&encode_tick()[..], b"x"].concat();
