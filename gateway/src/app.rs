@@ -3,16 +3,17 @@
 //! `main` and the tests start the very same [`App`]. Nothing in it is global: many gateways fit into one process.
 
 mod listening;
+mod open_log;
 mod public;
 mod run;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use open_log::open_log;
 use poem::endpoint::BoxEndpoint;
 use poem::{EndpointExt, Response};
 use public::Parts;
@@ -21,17 +22,14 @@ use uuid::Uuid;
 
 use crate::auth::Authenticator;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, LogStore, NatsAddress};
+use crate::config::{Config, ConfigError};
 use crate::delivery::{Delivery, DeliveryOptions, StartError};
-use crate::domain::{Epoch, OverflowPolicy};
+use crate::domain::OverflowPolicy;
 use crate::lifecycle::Lifecycle;
 use crate::limits::MemoryAdmission;
 use crate::listener::{AddressRules, BoundListener, ClientAddresses, HangUps, Tls, TlsError};
 use crate::log::entry::Settings;
-use crate::log::nats::{Connection, ConnectionOptions, StreamSettings};
-use crate::log::{
-    DiskLog, DiskOptions, Durability, Log, MemoryLog, NatsError, NatsLog, NatsOptions, OpenError,
-};
+use crate::log::{Durability, NatsError, OpenError};
 use crate::machine;
 use crate::metrics::{Metrics, Remembered, SpanLoss};
 use crate::ops::{self, Ops, StateDigest};
@@ -243,61 +241,6 @@ impl App {
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
-    }
-}
-
-async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, BindError> {
-    match &config.log.store {
-        LogStore::Disk(directory) => {
-            let mut options = DiskOptions::new(directory, Epoch::from_bits(random_bits()));
-            options.reserve_bytes = config.log.disk_reserve.0;
-            options.new_epoch = config.new_epoch;
-            let clock = clock.clone();
-            let opening = tokio::task::spawn_blocking(|| DiskLog::open(options, clock));
-            Ok(Arc::new(opening.await.expect("opening a log does not panic")?))
-        }
-        LogStore::Nats(address) => {
-            let connection = Connection::open(&connection_options(config, address), clock.clone()).await?;
-            Ok(Arc::new(NatsLog::open(connection, nats_options(config, address), clock.clone()).await?))
-        }
-        LogStore::Memory => {
-            // What is in memory is new at every start: so is its epoch.
-            let epoch = Epoch::from_bits(random_bits());
-            Ok(Arc::new(MemoryLog::new(epoch, clock.clone(), config.log.memory_max_bytes.0)))
-        }
-    }
-}
-
-fn connection_options(config: &Config, address: &NatsAddress) -> ConnectionOptions {
-    let nats = &config.nats;
-    ConnectionOptions {
-        servers: address.servers.clone(),
-        timeout: nats.connect_timeout,
-        credentials_file: nats.credentials_file.clone(),
-        user: nats.user.clone().zip(nats.password_file.clone()),
-        token_file: nats.token_file.clone(),
-        root_certificates_file: nats.root_certificates_file.clone(),
-        client_certificate: nats.client_certificate_file.clone().zip(nats.client_key_file.clone()),
-    }
-}
-
-fn nats_options(config: &Config, address: &NatsAddress) -> NatsOptions {
-    let name = &address.stream;
-    NatsOptions {
-        stream: StreamSettings {
-            name: name.clone(),
-            replicas: config.nats.replicas as usize,
-            max_age: config.stream_max_age(),
-            max_bytes: config.nats.max_bytes.0,
-        },
-        copy_directory: config
-            .nats
-            .copy_directory
-            .clone()
-            .unwrap_or_else(|| PathBuf::from("./data/nats").join(name)),
-        timeout: config.nats.connect_timeout,
-        new_epoch: config.new_epoch,
-        random: random_bits,
     }
 }
 

@@ -13,6 +13,7 @@ mod follow;
 mod frames;
 mod horizon;
 mod idempotency;
+mod lag;
 mod manage;
 mod outcomes;
 mod publish;
@@ -154,7 +155,7 @@ impl Delivery {
         let tail = log.tail(state.first - 1).map_err(|error| StartError::Unusable(error.to_string()))?;
         let mut follower = Follower::new(Arc::clone(&shared), tail, state.head);
         follower.rebuild().await.map_err(|error| StartError::Unusable(error.to_string()))?;
-        let (committer, queue) = Committer::new();
+        let (committer, queue) = Committer::new(lifecycle.clone());
         let stalls = Stalls { timeout: options.stall_timeout, lifecycle: lifecycle.clone() };
         let committing = commit_and_follow(Arc::clone(&shared), queue, follower, stalls);
         lifecycle.spawn_essential("log", committing);
@@ -166,6 +167,10 @@ impl Delivery {
         }
         let retention = retention::run(Arc::clone(&shared), committer.clone(), options.retention_period);
         lifecycle.spawn_essential("retention", retention);
+        if log.durability().is_shared() {
+            let watching = lag::watch(Arc::clone(&shared), lifecycle.clone(), options.stall_timeout);
+            lifecycle.spawn_essential("lag", watching);
+        }
         lifecycle.spawn_essential("acks", acks::run(Arc::clone(&shared), committer.clone()));
         Ok(Self { shared, committer })
     }

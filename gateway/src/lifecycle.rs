@@ -29,6 +29,7 @@ struct Shared {
     started: AtomicBool,
     halted: AtomicBool,
     stalled: AtomicBool,
+    behind: AtomicBool,
     crashed: AtomicBool,
     outdated: AtomicBool,
     panics: AtomicU64,
@@ -43,6 +44,8 @@ pub enum Readiness {
     Starting,
     /// The log takes too long for an append; this may pass.
     Stalled,
+    /// This node does not come nearer to what the log holds, or cannot ask it; this may pass.
+    Behind,
     /// The log holds what this build cannot apply; only another build can go on.
     Halted,
     /// The gateway is told to stop.
@@ -122,6 +125,17 @@ impl Lifecycle {
         self.0.stalled.store(stalled, Ordering::SeqCst);
     }
 
+    /// Whether the log takes too long for an append.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.0.stalled.load(Ordering::SeqCst)
+    }
+
+    /// Whether this node is behind the log: while it is, `/health/ready` answers 503.
+    pub fn set_behind(&self, behind: bool) {
+        self.0.behind.store(behind, Ordering::SeqCst);
+    }
+
     /// What was computed from the log has to be computed anew: the gateway stops, to be started again by whoever runs it.
     pub fn start_over(&self) {
         self.0.outdated.store(true, Ordering::SeqCst);
@@ -146,6 +160,8 @@ impl Lifecycle {
             Readiness::Starting
         } else if is(&self.0.stalled) {
             Readiness::Stalled
+        } else if is(&self.0.behind) {
+            Readiness::Behind
         } else {
             Readiness::Ready
         }

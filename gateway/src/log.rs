@@ -140,6 +140,12 @@ pub enum Durability {
 }
 
 impl Durability {
+    /// Whether other nodes write to the log as well.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Replicated { .. })
+    }
+
     /// One line for the operator.
     #[must_use]
     pub fn describe(self) -> Cow<'static, str> {

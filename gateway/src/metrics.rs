@@ -231,6 +231,18 @@ declare! {
     log_free_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_free_bytes", help);
     /// Free bytes below which the log refuses what senders offer; 0 in memory.
     log_reserve_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_reserve_bytes", help);
+    /// Whether the log answers: 0 while NATS cannot be reached or the stream has no leader; 1 with a log of this node's own.
+    log_reachable: IntGauge = |registry, help| {
+        let gauge = gauge(registry, "gateway_log_reachable", help);
+        gauge.set(1);
+        gauge
+    };
+    /// Entries that other nodes appended and this one has not applied yet; 0 with a log of this node's own.
+    log_lag_entries: IntGauge = |registry, help| gauge(registry, "gateway_log_lag_entries", help);
+    /// For how long this node has not reached what the log held, in seconds; 0 while it keeps up.
+    log_lag_seconds: Gauge = |registry, help| {
+        registered(registry, Gauge::new("gateway_log_lag_seconds", help))
+    };
     /// Connections accepted by the public listener and still open.
     connections: IntGauge = |registry, help| gauge(registry, "gateway_connections", help);
     /// Failed attempts to accept a connection, out of file descriptors for example; each one pauses accepting.

@@ -113,6 +113,7 @@ fn ready(ops: Data<&Ops>) -> (StatusCode, &'static str) {
         Readiness::Ready => return (StatusCode::OK, "ready\n"),
         Readiness::Starting => "starting\n",
         Readiness::Stalled => "the log does not move\n",
+        Readiness::Behind => "this node is behind the log\n",
         Readiness::Halted => "the log cannot be followed\n",
         Readiness::Stopping => "stopping\n",
     };

@@ -39,7 +39,9 @@ pub use throttle::Throttle;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the export itself says is no news of the gateway, and would feed itself: our own lines tell when a collector fails.
-const SILENCED: [&str; 9] = [
+const SILENCED: [&str; 10] = [
+    // Its events come as lines of ours, not more than somebody reads.
+    "async_nats=off",
     "poem=warn",
     "opentelemetry=off",
     // It warns of one thing that nobody else tells: a collector that answers well and refuses spans one by one.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{Committer, Delivery, Shared};
+use super::{Committer, Delivery, Shared, SubscribeError};
 use crate::domain::{Position, UserId};
 use crate::log::entry::{ENTRY_HEADER_BYTES, ack_bytes, encode_acks};
 use crate::log::{MAX_ENTRY_BYTES, NewEntry};
@@ -39,7 +39,7 @@ struct Range {
 }
 
 /// Why an ack over HTTP is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AckError {
     /// The position is of another epoch, or beyond everything that was ever accepted.
     #[error("the position is none of this log: take one from a frame or a page")]
@@ -47,6 +47,9 @@ pub enum AckError {
     /// Where the reading began is of another epoch.
     #[error("the reading did not begin in this log: take a position from a frame or a page")]
     ForeignBeginning,
+    /// The position cannot be judged yet.
+    #[error(transparent)]
+    NotYet(#[from] SubscribeError),
 }
 
 impl Delivery {
@@ -54,8 +57,13 @@ impl Delivery {
     ///
     /// # Errors
     /// [`AckError`] when one of them means nothing here.
-    pub fn ack(&self, user: &UserId, after: Option<Position>, position: Position) -> Result<(), AckError> {
-        if position.epoch != self.shared.epoch || position.number > self.shared.applied.get() {
+    pub async fn ack(
+        &self,
+        user: &UserId,
+        after: Option<Position>,
+        position: Position,
+    ) -> Result<(), AckError> {
+        if !self.is_known(position).await? {
             return Err(AckError::Foreign);
         }
         let after = match after {

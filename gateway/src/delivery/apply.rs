@@ -298,6 +298,7 @@ impl StateMachine {
 
     /// What was missing in the part that this machine never saw.
     fn floor(&mut self, state: &State, floor: Floor) -> Effect {
+        state.set_floor(floor.through);
         let unseen = self.first.map_or(0, |first| first - 1);
         let mut floors = Floors::default();
         floors.raise(RemovalReason::Expired, floor.through.min(unseen));

@@ -32,6 +32,7 @@ pub struct Committer {
     queue: mpsc::UnboundedSender<HandOver>,
     /// What bounds the queue: permits for KiB of entries.
     room: Arc<Semaphore>,
+    lifecycle: Lifecycle,
 }
 
 /// Entries for the log, in order, and whom to tell.
@@ -51,9 +52,10 @@ enum Answer {
 
 impl Committer {
     /// A committer and what it is to append; see [`commit`].
-    pub(super) fn new() -> (Self, Queue) {
+    pub(super) fn new(lifecycle: Lifecycle) -> (Self, Queue) {
         let (queue, waiting) = mpsc::unbounded_channel();
-        (Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIBIBYTES as usize)) }, Queue(waiting))
+        let room = Arc::new(Semaphore::new(QUEUE_KIBIBYTES as usize));
+        (Self { queue, room, lifecycle }, Queue(waiting))
     }
 
     /// Hands a request's entries over, whose flight hears of failures; `false` when nobody takes them any more.
@@ -80,8 +82,12 @@ impl Committer {
         number.await.map_err(|_| gone())?
     }
 
-    /// Waits for room in the queue, not for ever; says why there is none.
+    /// Waits for room in the queue, not for ever; says why there is none. While the log does not move nobody waits: what is not
+    /// handed over is certainly not in it.
     pub(super) async fn room_for(&self, payloads: &[Bytes]) -> Result<OwnedSemaphorePermit, String> {
+        if self.lifecycle.is_stalled() {
+            return Err("the log does not move".to_owned());
+        }
         let bytes: usize = payloads.iter().map(Bytes::len).sum();
         let kibibytes = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX).min(QUEUE_KIBIBYTES);
         if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kibibytes) {

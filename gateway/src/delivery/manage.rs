@@ -71,7 +71,7 @@ impl Delivery {
     /// # Errors
     /// [`OutcomeError`] when nothing is known of it, or the log cannot be read.
     pub async fn outcome(&self, id: NotificationId) -> Result<OutcomeReport, OutcomeError> {
-        let report = self.report(id)?;
+        let report = self.find_report(id).await?;
         let names = match &report.members {
             Some(members) => Some(members.iter().cloned().collect()),
             None => self.names_of(report.number).await?,
@@ -97,7 +97,7 @@ impl Delivery {
     /// # Errors
     /// [`OutcomeError`] when nothing is known of it, or it could not be changed.
     pub async fn withdraw(&self, id: NotificationId) -> Result<OutcomeReport, OutcomeError> {
-        let report = self.report(id)?;
+        let report = self.find_report(id).await?;
         if report.states.contains(&Outcome::Pending) {
             // What left the log waits for nobody.
             if let Some(publish) = self.published(report.number).await? {
@@ -158,6 +158,15 @@ impl Delivery {
             session.close(CloseCode::Disconnected);
         }
         Ok(())
+    }
+
+    /// The report, also if another node accepted the notification a moment ago.
+    async fn find_report(&self, id: NotificationId) -> Result<Report, NoReport> {
+        if let Ok(report) = self.report(id) {
+            return Ok(report);
+        }
+        self.catch_up().await;
+        self.report(id)
     }
 
     fn report(&self, id: NotificationId) -> Result<Report, NoReport> {

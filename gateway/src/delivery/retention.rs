@@ -49,6 +49,10 @@ impl Keeper {
         if self.is_something_due(now_s) || self.time_would_make_room(log, now_s) {
             self.append_and_apply(entry::encode_tick()).await?;
         }
+        if log.first > 1 {
+            // Perhaps another node trimmed it.
+            self.shared.state.horizon().dropped(log.first - 1);
+        }
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let metrics = &self.shared.metrics;
         metrics.log_entries.set(gauge(log.head + 1 - log.first));
@@ -101,6 +105,12 @@ impl Keeper {
     async fn trim_what_a_restart_can_do_without(&self, log: LogState) -> Result<(), AppendError> {
         self.refresh(log.head).await?;
         let state = &self.shared.state;
+        let gone = log.first - 1;
+        if gone > state.floor_through() {
+            // A stream drops what is too old by itself. Whoever starts from the rest has to know.
+            self.append(entry::encode_floor(Floor { through: gone, loss: state.registry.loss_up_to(gone) }))
+                .await?;
+        }
         let through = droppable(state);
         if through >= log.first + MIN_TRIMMED_ENTRIES {
             let floor = Floor { through, loss: state.registry.loss_up_to(through) };

@@ -28,6 +28,8 @@ pub struct State {
     log_time_ms: AtomicU64,
     /// When what holds was said the last time, in seconds of log time.
     held_since_s: AtomicU32,
+    /// How much of the log a floor entry says was dropped.
+    floor_through: AtomicU64,
 }
 
 impl State {
@@ -66,6 +68,15 @@ impl State {
     /// When the settings, and with them all that holds, were said the last time, in seconds of log time.
     pub(super) fn held_since_s(&self) -> u32 {
         self.held_since_s.load(Ordering::Acquire)
+    }
+
+    /// Up to here a floor entry says what was missing.
+    pub(super) fn floor_through(&self) -> u64 {
+        self.floor_through.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_floor(&self, through: u64) {
+        self.floor_through.fetch_max(through, Ordering::AcqRel);
     }
 
     pub(super) fn set_settings(&self, number: u64, settings: Settings) {

@@ -178,6 +178,7 @@ impl Delivery {
         sink: &mut impl FrameSink,
     ) -> Result<Page, SubscribeError> {
         let shared = &self.shared;
+        self.catch_up().await;
         let (start, foreign) = self.start_at(after).await?;
         let key = shared.state.registry.key(user.as_str());
         let (begin, head) = shared.state.registry.cursor(&key, start, shared.applied.get());
@@ -213,7 +214,7 @@ impl Delivery {
     }
 
     /// Whether the position belongs to this log; waits for this node if only the log has it yet.
-    async fn is_known(&self, position: Position) -> Result<bool, SubscribeError> {
+    pub(super) async fn is_known(&self, position: Position) -> Result<bool, SubscribeError> {
         let shared = &self.shared;
         if position.epoch != shared.epoch {
             return Ok(false);

@@ -104,7 +104,7 @@ impl PullApi {
         ack: JsonBody<Ack>,
     ) -> poem::Result<Answer<AckResponse, Acking>> {
         caller.check(&user.0.0)?;
-        Ok(Answer::from(self.take_ack(&user.0.0, ack.value)))
+        Ok(Answer::from(self.take_ack(&user.0.0, ack.value).await))
     }
 }
 
@@ -118,17 +118,18 @@ impl PullApi {
         Ok(PageResponse::Page(frames.into_page(page)))
     }
 
-    fn take_ack(&self, user: &UserId, ack: Ack) -> Result<AckResponse, Box<Problem>> {
+    async fn take_ack(&self, user: &UserId, ack: Ack) -> Result<AckResponse, Box<Problem>> {
         let parse = |field: &'static str, text: &str| {
             text.parse::<Position>().map_err(|error| Box::new(Problem::invalid(field, error.to_string())))
         };
         let position = parse("position", &ack.position)?;
         let after = ack.after.as_deref().map(|after| parse("after", after)).transpose()?;
-        let acked = self.delivery.ack(user, after, position);
+        let acked = self.delivery.ack(user, after, position).await;
         acked.map_err(|error| {
-            let field = match error {
+            let field = match &error {
                 AckError::Foreign => "position",
                 AckError::ForeignBeginning => "after",
+                AckError::NotYet(error) => return unavailable(error),
             };
             Box::new(Problem::invalid(field, error.to_string()))
         })?;

@@ -215,7 +215,7 @@ impl NatsLog {
             fence,
             timestamp_ms,
             clock,
-            throttle: Throttle::default(),
+            throttle: Throttle::every(connection::EVENT_PERIOD_MS),
         };
         let tasks =
             [tokio::spawn(writer.run(waiting)), tokio::spawn(copier.run())].map(|task| task.abort_handle());

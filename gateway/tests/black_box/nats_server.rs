@@ -1,14 +1,19 @@
 //! Real nats-servers with JetStream, one or a cluster of them, which tests may kill, pause and start again.
 
 use std::fs;
-use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(20);
+
+/// How often it is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// One server; it ends with this value.
 pub(crate) struct NatsServer {
@@ -25,12 +30,12 @@ pub(crate) struct NatsCluster {
 
 impl NatsCluster {
     /// A single server, which is no cluster.
-    pub(crate) fn single() -> Self {
-        Self::start(1)
+    pub(crate) async fn single() -> Self {
+        Self::start(1).await
     }
 
     /// So many servers.
-    pub(crate) fn start(count: usize) -> Self {
+    pub(crate) async fn start(count: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // Held until all are chosen: none is given twice.
         let held: Vec<TcpListener> =
@@ -59,7 +64,9 @@ impl NatsCluster {
         });
         let mut cluster = Self { servers: servers.collect(), _directory: directory };
         cluster.servers.iter_mut().for_each(NatsServer::launch);
-        cluster.servers.iter().for_each(NatsServer::wait_until_it_answers);
+        for server in &cluster.servers {
+            server.wait_until_it_answers().await;
+        }
         cluster
     }
 
@@ -91,10 +98,10 @@ impl NatsServer {
     }
 
     /// Starts it again, on what it stored.
-    pub(crate) fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.kill();
         self.launch();
-        self.wait_until_it_answers();
+        self.wait_until_it_answers().await;
     }
 
     /// Stops its clock: it keeps its connections and does nothing.
@@ -138,26 +145,27 @@ impl NatsServer {
         self.child = Some(child);
     }
 
-    fn wait_until_it_answers(&self) {
-        let deadline = Instant::now() + START;
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        loop {
-            // It greets whoever connects.
-            let greeting = TcpStream::connect(address).and_then(|mut stream| {
-                stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-                let mut first = [0; 4];
-                stream.read_exact(&mut first).map(|()| first)
-            });
-            match greeting {
-                Ok(first) => return assert_eq!(&first, b"INFO"),
-                Err(error) if Instant::now() > deadline => {
-                    let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-                    panic!("nats-server does not answer: {error}\n{log}");
+    /// It greets whoever connects.
+    async fn wait_until_it_answers(&self) {
+        let greeted = async {
+            let mut interval = tokio::time::interval(LOOK_EVERY);
+            loop {
+                interval.tick().await;
+                if let Ok(first) = self.greeting().await {
+                    return assert_eq!(&first, b"INFO");
                 }
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => panic!("{error}"),
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
+        };
+        if tokio::time::timeout(START, greeted).await.is_err() {
+            let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+            panic!("nats-server does not answer\n{log}");
         }
+    }
+
+    async fn greeting(&self) -> std::io::Result<[u8; 4]> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await?;
+        let mut first = [0; 4];
+        stream.read_exact(&mut first).await.map(|_| first)
     }
 }
 

@@ -34,6 +34,9 @@ const MAX_IN_FLIGHT: usize = 16 * 1024;
 /// How long a lost connection waits at most between two attempts.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
+/// The least time between two log lines about the same.
+pub(super) const EVENT_PERIOD_MS: u64 = 10_000;
+
 /// Between two attempts to connect while the gateway starts.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -73,7 +76,11 @@ impl Connection {
     pub async fn open(options: &ConnectionOptions, clock: Clock) -> Result<Self, NatsError> {
         let deadline = Instant::now() + options.timeout;
         let (connected, connects) = watch::channel(0);
-        let events = Arc::new(Events { clock, connected, throttles: Default::default() });
+        let events = Arc::new(Events {
+            clock,
+            connected,
+            throttles: [(); 4].map(|()| Throttle::every(EVENT_PERIOD_MS)),
+        });
         let client = loop {
             let connecting = connect_options(options, &events).await?.connect(options.servers.clone());
             match connecting.await {

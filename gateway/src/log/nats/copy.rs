@@ -205,7 +205,7 @@ async fn open_at(
         let opening = tokio::task::spawn_blocking(|| DiskLog::open(options, clock));
         match opening.await.expect("opening a log does not panic") {
             Err(OpenError::InUse(_)) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(RETRY).await
+                tokio::time::sleep(RETRY).await;
             }
             opened => return opened.map_err(NatsError::Copy),
         }

@@ -52,7 +52,7 @@ async fn open(server: &NatsCluster, options: NatsOptions) -> Result<NatsLog, Nat
 }
 
 async fn new_log() -> Kept {
-    let (server, copy) = (NatsCluster::single(), tempfile::tempdir().unwrap());
+    let (server, copy) = (NatsCluster::single().await, tempfile::tempdir().unwrap());
     let log = open(&server, options(&copy)).await.unwrap();
     Kept { log, _server: server, _copy: copy }
 }
@@ -105,7 +105,7 @@ async fn all(log: &dyn Log, count: usize) -> Vec<(u64, Bytes)> {
 
 #[tokio::test]
 async fn what_two_nodes_append_both_see_in_one_order() {
-    let server = NatsCluster::single();
+    let server = NatsCluster::single().await;
     let copies = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let first = Arc::new(open(&server, options(&copies[0])).await.unwrap());
     let second = Arc::new(open(&server, options(&copies[1])).await.unwrap());
@@ -128,7 +128,7 @@ async fn what_two_nodes_append_both_see_in_one_order() {
 
 #[tokio::test]
 async fn a_copy_is_kept_from_one_start_to_the_next_and_fetched_again_when_it_is_damaged() {
-    let (server, copy) = (NatsCluster::single(), tempfile::tempdir().unwrap());
+    let (server, copy) = (NatsCluster::single().await, tempfile::tempdir().unwrap());
     let log = open(&server, options(&copy)).await.unwrap();
     for index in 0..10 {
         append(&log, &format!("{index}")).await;
@@ -158,7 +158,7 @@ async fn a_copy_is_kept_from_one_start_to_the_next_and_fetched_again_when_it_is_
 
 #[tokio::test]
 async fn a_directory_that_is_no_copy_is_left_alone() {
-    let (server, copy) = (NatsCluster::single(), tempfile::tempdir().unwrap());
+    let (server, copy) = (NatsCluster::single().await, tempfile::tempdir().unwrap());
     let directory = copy.path().join("copy");
     std::fs::create_dir(&directory).unwrap();
     std::fs::write(directory.join("precious"), "data").unwrap();
@@ -169,7 +169,7 @@ async fn a_directory_that_is_no_copy_is_left_alone() {
 
 #[tokio::test]
 async fn a_stream_that_is_not_as_it_must_be_is_refused_with_what_differs() {
-    let (server, copy) = (NatsCluster::single(), tempfile::tempdir().unwrap());
+    let (server, copy) = (NatsCluster::single().await, tempfile::tempdir().unwrap());
     drop(open(&server, options(&copy)).await.unwrap());
     let refused = async |change: fn(&mut StreamSettings)| {
         let mut options = options(&copy);
@@ -185,7 +185,7 @@ async fn a_stream_that_is_not_as_it_must_be_is_refused_with_what_differs() {
 
 #[tokio::test]
 async fn what_came_twice_or_overtook_another_one_or_is_of_somebody_else_is_shown_as_nothing() {
-    let (server, copy) = (NatsCluster::single(), tempfile::tempdir().unwrap());
+    let (server, copy) = (NatsCluster::single().await, tempfile::tempdir().unwrap());
     let log = open(&server, options(&copy)).await.unwrap();
     let connection = connect(server.urls()).await;
     let send = async |id: Option<&str>, text: &'static str| {
@@ -234,7 +234,7 @@ async fn what_came_twice_or_overtook_another_one_or_is_of_somebody_else_is_shown
 #[tokio::test]
 async fn when_the_stream_loses_what_a_node_has_seen_the_tail_says_so_and_a_new_epoch_begins() {
     let copies = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let mut cluster = NatsCluster::single();
+    let mut cluster = NatsCluster::single().await;
     let connection = connect(cluster.urls()).await;
     let open_at = async |copy: &tempfile::TempDir| {
         NatsLog::open(connection.clone(), options(copy), Clock::system()).await
@@ -253,13 +253,13 @@ async fn when_the_stream_loses_what_a_node_has_seen_the_tail_says_so_and_a_new_e
     };
     server.kill();
     copy_tree(&store, &backup.path().join("store"));
-    server.restart();
+    server.restart().await;
     append(&log, "lost").await;
     assert_eq!(tail.next().await.unwrap()[0].number, 2);
     server.kill();
     server.forget_everything();
     copy_tree(&backup.path().join("store"), &store);
-    server.restart();
+    server.restart().await;
     let ended = tokio::time::timeout(Duration::from_secs(20), tail.next()).await.unwrap();
     assert!(matches!(ended, Err(TailError::Changed(_))), "{ended:?}");
     drop((tail, log));

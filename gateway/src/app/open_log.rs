@@ -1,0 +1,71 @@
+//! Which log a configuration means, and how it is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{BindError, random_bits};
+use crate::clock::Clock;
+use crate::config::{Config, LogStore, NatsAddress};
+use crate::domain::Epoch;
+use crate::log::nats::{Connection, ConnectionOptions, StreamSettings};
+use crate::log::{DiskLog, DiskOptions, Log, MemoryLog, NatsLog, NatsOptions};
+
+pub(super) async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, BindError> {
+    match &config.log.store {
+        LogStore::Disk(directory) => {
+            let mut options = DiskOptions::new(directory, Epoch::from_bits(random_bits()));
+            options.reserve_bytes = config.log.disk_reserve.0;
+            options.new_epoch = config.new_epoch;
+            let clock = clock.clone();
+            let opening = tokio::task::spawn_blocking(|| DiskLog::open(options, clock));
+            Ok(Arc::new(opening.await.expect("opening a log does not panic")?))
+        }
+        LogStore::Nats(address) => {
+            let options = connection_options(config, address);
+            let opening = async {
+                let connection = Connection::open(&options, clock.clone()).await?;
+                NatsLog::open(connection, nats_options(config, address), clock.clone()).await
+            };
+            // Large, and seldom needed.
+            Ok(Arc::new(Box::pin(opening).await?))
+        }
+        LogStore::Memory => {
+            // What is in memory is new at every start: so is its epoch.
+            let epoch = Epoch::from_bits(random_bits());
+            Ok(Arc::new(MemoryLog::new(epoch, clock.clone(), config.log.memory_max_bytes.0)))
+        }
+    }
+}
+
+fn connection_options(config: &Config, address: &NatsAddress) -> ConnectionOptions {
+    let nats = &config.nats;
+    ConnectionOptions {
+        servers: address.servers.clone(),
+        timeout: nats.connect_timeout,
+        credentials_file: nats.credentials_file.clone(),
+        user: nats.user.clone().zip(nats.password_file.clone()),
+        token_file: nats.token_file.clone(),
+        root_certificates_file: nats.root_certificates_file.clone(),
+        client_certificate: nats.client_certificate_file.clone().zip(nats.client_key_file.clone()),
+    }
+}
+
+fn nats_options(config: &Config, address: &NatsAddress) -> NatsOptions {
+    let name = &address.stream;
+    NatsOptions {
+        stream: StreamSettings {
+            name: name.clone(),
+            replicas: config.nats.replicas as usize,
+            max_age: config.stream_max_age(),
+            max_bytes: config.nats.max_bytes.0,
+        },
+        copy_directory: config
+            .nats
+            .copy_directory
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("./data/nats").join(name)),
+        timeout: config.nats.connect_timeout,
+        new_epoch: config.new_epoch,
+        random: random_bits,
+    }
+}
