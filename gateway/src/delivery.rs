@@ -39,7 +39,7 @@ use crate::metrics::{Metrics, Remembered, Transport};
 use crate::protocol::CloseCode;
 use crate::telemetry::Tracing;
 use commit::Stalls;
-use follow::Follower;
+use follow::{FollowError, Follower};
 
 pub use crate::registry::{SessionHandle, Totals, UserSummary};
 pub use acks::AckError;
@@ -115,9 +115,21 @@ pub enum StartError {
     /// The log could not be read.
     #[error(transparent)]
     Log(#[from] ReadError),
+    /// The log is not what it was a moment ago: to be started again.
+    #[error("the log is not what it was: {0}")]
+    Changed(String),
     /// The log has no beginning, or could not take the settings.
     #[error("the log cannot be used: {0}")]
     Unusable(String),
+}
+
+impl From<FollowError> for StartError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Tail(TailError::Changed(why)) => Self::Changed(why),
+            error => Self::Unusable(error.to_string()),
+        }
+    }
 }
 
 impl Delivery {
@@ -154,7 +166,7 @@ impl Delivery {
         shared.applied.advance(state.first - 1);
         let tail = log.tail(state.first - 1).map_err(|error| StartError::Unusable(error.to_string()))?;
         let mut follower = Follower::new(Arc::clone(&shared), tail, state.head);
-        follower.rebuild().await.map_err(|error| StartError::Unusable(error.to_string()))?;
+        follower.rebuild().await?;
         let (committer, queue) = Committer::new(lifecycle.clone());
         let stalls = Stalls { timeout: options.stall_timeout, lifecycle: lifecycle.clone() };
         let committing = commit_and_follow(Arc::clone(&shared), queue, follower, stalls);

@@ -14,6 +14,7 @@ use gateway::auth::Authenticator;
 use gateway::clock::Clock;
 use gateway::commands::{self, CommandError};
 use gateway::config::{Config, ConfigError, EX_CONFIG, Sources, Values};
+use gateway::delivery::StartError;
 use gateway::log::OpenError;
 use gateway::metrics::Metrics;
 use gateway::telemetry;
@@ -143,7 +144,13 @@ async fn serve(options: Serve) -> Result<(), Failure> {
     prepare_limits();
     let mut greeted: Option<Signals> = None;
     let ended = loop {
-        let app = App::bind_with(config.clone(), Clock::system(), tracing.clone()).await?;
+        let app = match App::bind_with(config.clone(), Clock::system(), tracing.clone()).await {
+            Err(BindError::Start(error @ StartError::Changed(_))) => {
+                tracing::warn!(%error, "starting over");
+                continue;
+            }
+            bound => bound?,
+        };
         app.metrics().register_process();
         let signals = match greeted.take() {
             Some(signals) => signals,

@@ -15,6 +15,7 @@ use crate::domain::{Position, UserId};
 use crate::log::entry::{ENTRY_HEADER_BYTES, ack_bytes, encode_acks};
 use crate::log::{MAX_ENTRY_BYTES, NewEntry};
 use crate::metrics::AckSource;
+use crate::telemetry::Throttle;
 
 /// The least time between two `acks` entries of this node.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -29,6 +30,7 @@ pub(crate) struct Acks {
     more: Notify,
     /// Held while acks are on their way: whoever flushes before a stop has to wait for those, too.
     appending: tokio::sync::Mutex<()>,
+    throttle: Throttle,
 }
 
 /// What one ack covers: `(after, until]`.
@@ -151,7 +153,9 @@ pub(super) async fn flush(shared: &Shared, committer: &Committer) {
         let acks = part.iter().map(|(user, range)| (&**user, range.after, range.until));
         // Acks make room: they may use what the log keeps in reserve.
         if let Err(error) = committer.append(NewEntry::housekeeping(encode_acks(acks))).await {
-            tracing::warn!(%error, "acks could not be appended; trying again");
+            if let Some(held_back) = shared.acks.throttle.pass(shared.clock.now_ms()) {
+                tracing::warn!(%error, held_back, "acks could not be appended; trying again");
+            }
             for (user, range) in part.iter().chain(&rest) {
                 shared.acks.gather(user, range.after, range.until);
             }

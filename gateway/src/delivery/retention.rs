@@ -14,9 +14,13 @@ use super::state::{State, seconds};
 use super::{Committer, Shared};
 use crate::log::entry::{self, AsOf, Floor};
 use crate::log::{AppendError, Durability, LogState, NewEntry, ReadError};
+use crate::telemetry::Throttle;
 
 /// The log is trimmed by at least so many entries at once, unless it is short of room.
 const MIN_TRIMMED_ENTRIES: u64 = 1_024;
+
+/// The least time between two lines about the same.
+const WARN_EVERY_MS: u64 = 10_000;
 
 /// How long what was appended may take to be applied here.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,12 +31,15 @@ pub(super) const REFRESH_SECONDS: u32 = 3_600;
 /// Looks after the log once a period until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, committer: Committer, period: Duration) -> Infallible {
     let keeper = Keeper { shared, committer };
+    let throttle = Throttle::every(WARN_EVERY_MS);
     let mut period = tokio::time::interval(period);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        if let Err(error) = keeper.look_after().await {
-            tracing::warn!(%error, "the log could not be tidied; trying again");
+        if let Err(error) = keeper.look_after().await
+            && let Some(held_back) = throttle.pass(keeper.shared.clock.now_ms())
+        {
+            tracing::warn!(%error, held_back, "the log could not be tidied; trying again");
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | `nats/stream.rs` | the stream, as it has to be, and questions to it |
 //! | `nats/writer.rs` | appends |
 //! | `nats/copier.rs` | follows the stream into the copy |
+//! | `nats/doubt.rs` | when what was seen has to be looked at again |
 //! | `nats/fence.rs` | which messages count: what was sent twice, or overtook another one, does not |
 //! | `nats/copy.rs` | the copy: whether it still is one, and its form |
 //!
@@ -18,34 +19,36 @@
 mod connection;
 mod copier;
 mod copy;
+mod doubt;
+mod error;
 mod fence;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use async_nats::jetstream::message::PublishMessage;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::copy::Found;
-use self::stream::{Standing, Stream};
-use self::writer::{Request, Writer};
+use self::doubt::Doubt;
+use self::stream::{Reach, Stream, Told};
+use self::writer::{Own, Request, Writer};
 use super::{
-    AppendError, BoxFuture, DiskLog, Durability, Log, LogEntry, LogState, NewEntry, OpenError, ReadError,
-    Tail, TailError, entry,
+    AppendError, BoxFuture, DiskLog, Durability, Log, LogEntry, LogState, NewEntry, ReadError, Tail,
+    TailError, entry,
 };
 use crate::clock::Clock;
 use crate::domain::Epoch;
 use crate::telemetry::Throttle;
 
 pub use connection::{Connection, ConnectionOptions};
+pub use error::NatsError;
 pub use stream::StreamSettings;
 
 /// The part of the stream's size that ordinary entries leave alone: one in so many.
@@ -86,6 +89,10 @@ struct Shared {
     copy: Arc<DiskLog>,
     epoch: Epoch,
     known: Mutex<Known>,
+    doubt: Mutex<Doubt>,
+    copy_directory: PathBuf,
+    /// What this node is writing.
+    own: Mutex<Own>,
     /// The stream should be compared with the copy.
     doubted: Notify,
     /// Why the state has to be computed anew.
@@ -97,74 +104,8 @@ struct Shared {
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
     bytes: u64,
-    /// The bits of the epoch entry in force.
-    told: Option<u64>,
-}
-
-/// Why the log did not open; each is one line for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum NatsError {
-    /// Nobody answers.
-    #[error("NATS at {servers} cannot be reached: {reason}")]
-    Unreachable {
-        /// Who was asked.
-        servers: String,
-        /// What the last attempt said.
-        reason: String,
-    },
-    /// The server lacks what is needed.
-    #[error("nats-server {version} is too old: 2.9.0 or later is needed")]
-    TooOld {
-        /// What it calls itself.
-        version: String,
-    },
-    /// An entry does not fit a message.
-    #[error("the servers' max_payload is {max_payload} bytes; entries need 1 MiB, which is their default")]
-    SmallPayload {
-        /// What they allow.
-        max_payload: usize,
-    },
-    /// The stream is not as it has to be, or cannot be had.
-    #[error("the stream {name}: {reason}")]
-    Stream {
-        /// Its name.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A question was not answered.
-    #[error("the stream does not answer: {0}")]
-    Asked(String),
-    /// A file cannot be read or written.
-    #[error("{path}: {error}")]
-    File {
-        /// Which one.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The directory for the copy belongs to something else.
-    #[error(
-        "{directory} is not empty, and no copy of the stream {name}: set nats.copy_directory to another one"
-    )]
-    NotACopy {
-        /// The directory.
-        directory: PathBuf,
-        /// The stream.
-        name: String,
-    },
-    /// The copy cannot be opened.
-    #[error("the copy of the stream: {0}")]
-    Copy(#[source] OpenError),
-}
-
-impl NatsError {
-    /// Whether starting again would end the same way.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::TooOld { .. } | Self::SmallPayload { .. } | Self::NotACopy { .. })
-            || matches!(self, Self::Stream { reason, .. } if reason.contains("must be"))
-    }
+    /// The epoch entry in force.
+    told: Option<Told>,
 }
 
 impl NatsLog {
@@ -178,14 +119,15 @@ impl NatsLog {
         let stream = Stream::open(&connection, &settings, deadline).await?;
         let mut standing = stream.standing().await.map_err(NatsError::Asked)?;
         if new_epoch {
-            begin_epoch(&connection, &settings.name, standing, random()).await?;
+            stream.say_epoch(&connection, standing.told, random()).await.map_err(NatsError::Asked)?;
             standing = stream.standing().await.map_err(NatsError::Asked)?;
         }
         let copy = loop {
             match copy::open(&copy_directory, &settings.name, &stream, standing, &clock).await? {
                 Found::Good(copy) => break copy,
                 Found::Contradicted => {
-                    begin_epoch(&connection, &settings.name, standing, random()).await?;
+                    stream.say_epoch(&connection, standing.told, random()).await.map_err(NatsError::Asked)?;
+                    tracing::warn!("a new epoch: positions from before mean nothing");
                     standing = stream.standing().await.map_err(NatsError::Asked)?;
                 }
             }
@@ -198,24 +140,28 @@ impl NatsLog {
             fence = fence::Fence::cut_at(first.timestamp_ms);
         }
         let shared = Arc::new(Shared {
-            connection: connection.clone(),
+            connection,
             name: settings.name.clone(),
-            copy,
             epoch: standing.epoch,
             known: Mutex::new(Known { bytes: standing.bytes, told: standing.told }),
+            doubt: Mutex::new(Doubt::new(copy.reach().1)),
+            copy_directory,
+            own: Mutex::default(),
+            copy,
             doubted: Notify::new(),
             changed: CancellationToken::new(),
             why: Mutex::default(),
             stream,
         });
         let (requests, waiting) = mpsc::unbounded_channel();
-        let writer = Writer { connection, subject: settings.entries(), random };
+        let writer = Writer { shared: Arc::clone(&shared), subject: settings.entries(), random };
         let copier = copier::Copier {
             shared: Arc::clone(&shared),
             fence,
             timestamp_ms,
             clock,
             throttle: Throttle::every(connection::EVENT_PERIOD_MS),
+            short_since: None,
         };
         let tasks =
             [tokio::spawn(writer.run(waiting)), tokio::spawn(copier.run())].map(|task| task.abort_handle());
@@ -250,11 +196,19 @@ impl NatsLog {
 
     async fn ask(&self) -> Result<LogState, ReadError> {
         let shared = &self.shared;
-        let (first, head, bytes) = shared.stream.reach().await.map_err(ReadError)?;
-        shared.known_mut().bytes = bytes;
+        // Before the question: what comes meanwhile raises no doubt.
         let (copy_first, copy_head) = shared.copy.reach();
-        if head < copy_head {
-            // Either it was asked before the last one came, or the stream lost its end.
+        let reach = shared.stream.reach().await;
+        let is_doubted = match &reach {
+            Ok(reach) => shared.doubt().answer(reach.leader.clone(), copy_head),
+            Err(_) => {
+                shared.doubt().no_answer();
+                false
+            }
+        };
+        let Reach { first, head, bytes, .. } = reach.map_err(ReadError)?;
+        shared.known_mut().bytes = bytes;
+        if is_doubted || head < copy_head {
             shared.doubted.notify_one();
         }
         if copy_first < first {
@@ -274,9 +228,10 @@ impl NatsLog {
     }
 
     async fn trim_both(&self, through: u64) -> Result<(), String> {
-        let (_, head, _) = self.shared.stream.reach().await?;
+        let head = self.shared.stream.reach().await?.head;
         let through = through.min(head);
         self.shared.copied(through).await.map_err(|ReadError(why)| why)?;
+        self.shared.stream.keep_epoch(&self.shared.connection, through).await?;
         self.shared.stream.purge_before(through + 1).await?;
         self.shared.copy.trim(through).await;
         Ok(())
@@ -287,7 +242,7 @@ impl NatsLog {
             && *last > self.shared.copy.reach().1
         {
             // What the stream has is on its way; whether it counts turns out only then.
-            let head = self.shared.stream.reach().await.map_err(ReadError)?.1;
+            let head = self.shared.stream.reach().await.map_err(ReadError)?.head;
             self.shared.copied(head.min(*last)).await?;
         }
         match self.shared.copy.read(numbers.clone()).await {
@@ -311,23 +266,6 @@ impl NatsLog {
     }
 }
 
-/// Appends an epoch entry. Nodes that find out at the same time append one together.
-async fn begin_epoch(
-    connection: &Connection,
-    name: &str,
-    standing: Standing,
-    bits: u64,
-) -> Result<(), NatsError> {
-    let message = PublishMessage::build()
-        .payload(entry::encode_epoch(bits))
-        .message_id(format!("epoch-{}", standing.epoch));
-    let asked = |error: async_nats::jetstream::context::PublishError| NatsError::Asked(error.to_string());
-    let sent = connection.jetstream().send_publish(stream::epochs(name), message).await.map_err(asked)?;
-    let kept = sent.await.map_err(asked)?;
-    tracing::warn!(number = kept.sequence, "a new epoch: positions from before mean nothing");
-    Ok(())
-}
-
 impl Shared {
     fn known(&self) -> Known {
         *self.known_mut()
@@ -337,16 +275,25 @@ impl Shared {
         self.known.lock().expect("no code panics while it holds what is known")
     }
 
+    fn doubt(&self) -> MutexGuard<'_, Doubt> {
+        self.doubt.lock().expect("no code panics while it holds what is doubted")
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().expect("no code panics while it holds what is written")
+    }
+
     /// Waits for the copy, not for ever.
     async fn copied(&self, number: u64) -> Result<(), ReadError> {
         let copied = tokio::time::timeout(COPY_TIMEOUT, self.copy.reached(number)).await;
         copied.map_err(|_| ReadError("this node is behind".to_owned()))
     }
 
-    /// Whether an epoch entry is another one than that in force.
-    fn is_news(&self, payload: &bytes::Bytes) -> bool {
-        let told = entry::epoch_bits(payload);
-        told.is_some() && told != self.known().told
+    /// Whether an epoch entry begins another epoch than that in force, which is the last one that there was at the start.
+    fn is_news(&self, number: u64, payload: &bytes::Bytes) -> bool {
+        let told = self.known().told;
+        number > told.map_or(0, |told| told.number)
+            && entry::epoch_bits(payload).is_some_and(|bits| Some(bits) != told.map(|told| told.bits))
     }
 
     /// Ends the tails.

@@ -24,6 +24,8 @@ mod limits;
 mod log_lines;
 mod manual;
 mod metrics;
+mod nats;
+mod nats_server;
 mod open_metrics;
 mod openapi;
 mod outcomes;

@@ -82,6 +82,21 @@ impl NatsCluster {
         self.servers.iter().map(|server| format!("nats://127.0.0.1:{}", server.port)).collect()
     }
 
+    /// A server that keeps a copy of the stream and does not lead it.
+    pub(crate) async fn follower_of(&self, stream: &str) -> usize {
+        let client = async_nats::connect(self.urls()).await.unwrap();
+        let jetstream = async_nats::jetstream::new(client);
+        let leading = loop {
+            let Ok(stream) = jetstream.get_stream(stream).await else { continue };
+            if let Some(leader) =
+                stream.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone())
+            {
+                break leader;
+            }
+        };
+        (0..self.servers.len()).find(|index| format!("n{index}") != leading).expect("there is more than one")
+    }
+
     /// The servers, in the order of their names n0, n1, …
     pub(crate) fn servers(&mut self) -> &mut [NatsServer] {
         &mut self.servers

@@ -37,6 +37,10 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// The least time between two log lines about the same.
 pub(super) const EVENT_PERIOD_MS: u64 = 10_000;
 
+/// How often the server is asked whether it is there: after two questions without an answer another one is tried. A server
+/// that hangs keeps its connections.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Between two attempts to connect while the gateway starts.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -194,6 +198,7 @@ async fn connect_options(
         .name(concat!("gateway ", env!("CARGO_PKG_VERSION")))
         // Answers come from the node that has them, not from this one.
         .no_echo()
+        .ping_interval(PING_INTERVAL)
         .reconnect_delay_callback(|attempts| {
             let doubled = Duration::from_millis(20) * (1 << attempts.min(6) as u32);
             doubled.min(MAX_RECONNECT_DELAY)

@@ -6,22 +6,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::Message;
+use async_nats::jetstream;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::push::OrderedConfig;
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::Shared;
-use super::copy::{self, Judgement};
+use super::copy::{self, Judgement, SHORT_PATIENCE};
 use super::fence::{Fence, Tag};
-use super::stream::{epochs, milliseconds};
+use super::stream::{Message, epochs, milliseconds};
 use crate::clock::Clock;
-use crate::log::LogEntry;
 use crate::log::entry;
+use crate::log::{Log, LogEntry, ReadError};
 use crate::telemetry::Throttle;
 
 /// The most messages that are written at once.
 const CHUNK: usize = 4_096;
+
+/// How often it is read on without a consumer.
+const READ_EVERY: Duration = Duration::from_millis(50);
+
+/// Entries that are then read at once.
+const READ_AT_ONCE: usize = 256;
 
 /// Between two attempts to follow.
 const RETRY: Duration = Duration::from_millis(200);
@@ -34,6 +41,8 @@ pub(super) struct Copier {
     pub(super) timestamp_ms: u64,
     pub(super) clock: Clock,
     pub(super) throttle: Throttle,
+    /// Since when the stream seems to end before what it once held.
+    pub(super) short_since: Option<Instant>,
 }
 
 /// Why the stream is not followed any more.
@@ -77,15 +86,31 @@ impl Copier {
         let mut connects = shared.connection.connects();
         connects.mark_unchanged();
         self.compare().await?;
-        let (_, head) = shared.copy.reach();
+        let (first, head) = shared.copy.reach();
+        // What is doubted comes again, and is compared.
+        let from = (shared.doubt().trusted() + 1).clamp(first, head + 1);
         let config = OrderedConfig {
             deliver_subject: shared.connection.client().new_inbox(),
             description: Some("a gateway".to_owned()),
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: head + 1 },
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
             ..OrderedConfig::default()
         };
-        let consumer = shared.stream.remote().create_consumer(config).await.map_err(|error| lost(&error))?;
-        let messages = consumer.messages().await.map_err(|error| lost(&error))?;
+        let creating = async {
+            let consumer =
+                shared.stream.remote().create_consumer(config).await.map_err(|error| lost(&error))?;
+            consumer.messages().await.map_err(|error| lost(&error))
+        };
+        let messages = {
+            let mut creating = std::pin::pin!(creating);
+            let mut interval = tokio::time::interval(READ_EVERY);
+            loop {
+                tokio::select! {
+                    biased;
+                    messages = &mut creating => break messages?,
+                    _ = interval.tick() => self.read_on().await?,
+                }
+            }
+        };
         let mut chunks = messages.ready_chunks(CHUNK);
         loop {
             let chunk = tokio::select! {
@@ -97,10 +122,10 @@ impl Copier {
             let mut broken = None;
             let mut messages = Vec::with_capacity(chunk.len());
             for message in chunk {
-                match message {
+                match message.map_err(|error| lost(&error)).and_then(|message| self.arrived(message)) {
                     Ok(message) => messages.push(message),
                     Err(error) => {
-                        broken = Some(lost(&error));
+                        broken = Some(error);
                         break;
                     }
                 }
@@ -112,26 +137,62 @@ impl Copier {
         }
     }
 
+    /// Reads entries one by one. Servers that have no leader for making consumers may have one for the stream: then appends
+    /// work, and whoever made them waits.
+    async fn read_on(&mut self) -> Result<(), Break> {
+        for _ in 0..READ_AT_ONCE {
+            let (_, head) = self.shared.copy.reach();
+            // An error comes again, where the consumer is made.
+            let Ok(Some(message)) = self.shared.stream.get(head + 1).await else { break };
+            self.take(vec![(head + 1, message)]).await?;
+        }
+        Ok(())
+    }
+
+    fn arrived(&self, message: jetstream::Message) -> Result<(u64, Message), Break> {
+        let info = message.info().map_err(|error| Break::Lost(error.to_string()))?;
+        let number = info.stream_sequence;
+        let arrived = Message {
+            tag: message.headers.as_ref().and_then(Tag::of),
+            timestamp_ms: milliseconds(info.published.unix_timestamp_nanos()),
+            is_epoch: message.subject.as_str() == epochs(&self.shared.name),
+            payload: message.payload.clone(),
+        };
+        Ok((number, arrived))
+    }
+
     /// Whether the stream still has what the copy has.
-    async fn compare(&self) -> Result<(), Break> {
+    async fn compare(&mut self) -> Result<(), Break> {
         let lost = |why: String| Break::Lost(why);
         self.shared.connection.check().map_err(|error| lost(error.to_string()))?;
         let standing = self.shared.stream.standing().await.map_err(lost)?;
         let judged = copy::judge(&self.shared.copy, &self.shared.stream, standing).await;
         match judged.map_err(|error| lost(error.to_string()))? {
-            Judgement::Same => Ok(()),
-            Judgement::Useless(why) | Judgement::Contradicted(why) => Err(Break::Changed(why.to_owned())),
+            Judgement::Same => {
+                self.short_since = None;
+                Ok(())
+            }
+            Judgement::Short
+                if self.short_since.get_or_insert_with(Instant::now).elapsed() < SHORT_PATIENCE =>
+            {
+                Err(lost(
+                    "the stream ends before what it once held; perhaps its leader is not ready yet"
+                        .to_owned(),
+                ))
+            }
+            Judgement::Short => Err(self.contradicted("the stream ends before what it once held")),
+            Judgement::Contradicted(why) => Err(self.contradicted(why)),
+            Judgement::Useless(why) => Err(Break::Changed(why.to_owned())),
         }
     }
 
     /// Writes what came into the copy.
-    async fn take(&mut self, messages: Vec<Message>) -> Result<(), Break> {
+    async fn take(&mut self, messages: Vec<(u64, Message)>) -> Result<(), Break> {
         let mut entries = Vec::with_capacity(messages.len());
         let (_, mut head) = self.shared.copy.reach();
-        let mut changed = None;
-        for message in messages {
-            let info = message.info().map_err(|error| Break::Lost(error.to_string()))?;
-            let number = info.stream_sequence;
+        self.compare_known(&messages, head).await?;
+        let (mut changed, mut own) = (None, Vec::new());
+        for (number, message) in messages {
             if number <= head {
                 continue;
             }
@@ -141,19 +202,22 @@ impl Copier {
                 break;
             }
             head = number;
-            self.timestamp_ms = self.timestamp_ms.max(milliseconds(info.published.unix_timestamp_nanos()));
-            if message.subject.as_str() == epochs(&self.shared.name) {
+            self.timestamp_ms = self.timestamp_ms.max(message.timestamp_ms);
+            if message.is_epoch {
                 entries.push(self.entry(number, copy::pack(None, &message.payload)));
-                if self.shared.is_news(&message.payload) {
+                if self.shared.is_news(number, &message.payload) {
                     changed = Some(Break::Changed("another node began a new epoch".to_owned()));
                     break;
                 }
                 continue;
             }
-            let tag = message.headers.as_ref().and_then(Tag::of);
+            let tag = message.tag;
             let admitted = tag.filter(|tag| self.fence.admit(*tag, self.timestamp_ms));
             let kept = match admitted {
-                Some(tag) => copy::pack(Some(tag), &message.payload),
+                Some(tag) => {
+                    own.push((tag, number));
+                    copy::pack(Some(tag), &message.payload)
+                }
                 None => {
                     self.warn_of(number, tag);
                     copy::pack(None, &entry::encode_tick())
@@ -161,11 +225,40 @@ impl Copier {
             };
             entries.push(self.entry(number, kept));
         }
+        {
+            // Before they are shown: whoever waits for the copy finds them noted.
+            let mut noted = self.shared.own();
+            own.into_iter().for_each(|(tag, number)| noted.note(tag, number));
+        }
         if !entries.is_empty() && !self.shared.copy.copy(entries).await {
             let why = self.shared.copy.ended().unwrap_or_default();
             return Err(Break::Lost(format!("the copy cannot be written: {why}")));
         }
         changed.map_or(Ok(()), Err)
+    }
+
+    /// Whether what came again is what the copy has.
+    async fn compare_known(&self, messages: &[(u64, Message)], head: u64) -> Result<(), Break> {
+        let known: Vec<_> = messages.iter().filter(|(number, _)| *number <= head).collect();
+        let Some((last, _)) = known.last() else { return Ok(()) };
+        let numbers = known.iter().map(|(number, _)| *number).collect();
+        let ours = self.shared.copy.read(numbers).await.map_err(|ReadError(why)| Break::Lost(why))?;
+        for ((number, theirs), ours) in known.iter().zip(ours) {
+            if let Some(ours) = ours
+                && !copy::is_same(&ours, theirs)
+            {
+                tracing::error!(number, "the stream has another entry where it had one before");
+                return Err(self.contradicted("the stream has another entry where it had one before"));
+            }
+        }
+        self.shared.doubt().compared(*last);
+        Ok(())
+    }
+
+    /// Others may have seen it, too: whoever starts from here begins a new epoch.
+    fn contradicted(&self, why: &str) -> Break {
+        copy::contradict(&self.shared.copy_directory, self.shared.epoch);
+        Break::Changed(why.to_owned())
     }
 
     fn entry(&self, number: u64, payload: bytes::Bytes) -> LogEntry {

@@ -10,21 +10,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::time::Instant;
 
 use super::NatsError;
 use super::fence::{Fence, MEMORY_MS, Tag};
-use super::stream::{Standing, Stream};
+use super::stream::{Message, Standing, Stream};
 use crate::clock::Clock;
+use crate::domain::Epoch;
 use crate::log::{DiskLog, DiskOptions, Log, LogEntry, OpenError, ReadError};
 
 /// The file that says that a directory is a copy, and of what: nothing else is ever removed.
 const MARK: &str = "copy-of";
+
+/// The file that says that the copy has what the stream has not.
+const CONTRADICTED: &str = "contradicted";
 
 /// Bytes in front of a payload: batch and place.
 const TAG_BYTES: usize = 8 + 4;
 
 /// How long a log of this process that is just being closed may hold the directory.
 const CLOSING: Duration = Duration::from_secs(3);
+
+/// How long a stream may seem to end before what it once held.
+pub(super) const SHORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Between two looks at it.
 const RETRY: Duration = Duration::from_millis(50);
@@ -49,8 +57,23 @@ pub(super) async fn open(
     if !directory.join(MARK).exists() {
         return Ok(Found::Good(begin().await?));
     }
+    if let Ok(epoch) = fs::read_to_string(directory.join(CONTRADICTED)) {
+        remove(directory)?;
+        // Unless another node, which has seen it, too, was faster.
+        if epoch == standing.epoch.to_string() {
+            return Ok(Found::Contradicted);
+        }
+    }
     let why = match begin().await {
-        Ok(copy) => match judge(&copy, stream, standing).await? {
+        Ok(copy) => match judge_patiently(&copy, stream, standing).await? {
+            Judgement::Short => {
+                tracing::error!(
+                    "the stream ends before what it once held: positions from before mean nothing now"
+                );
+                drop_copy(copy).await;
+                remove(directory)?;
+                return Ok(Found::Contradicted);
+            }
             Judgement::Same => {
                 copy.trim(standing.first - 1).await;
                 return Ok(Found::Good(copy));
@@ -83,8 +106,26 @@ pub(super) enum Judgement {
     Same,
     /// Of another history, or too old.
     Useless(&'static str),
+    /// It has more than the stream. A leader that has just been elected may not have everything yet; if that lasts, the stream
+    /// has lost it.
+    Short,
     /// Of this history, but the stream has lost or changed what it has.
     Contradicted(&'static str),
+}
+
+/// Like [`judge`], but waits for a leader that does not have everything yet.
+async fn judge_patiently(
+    copy: &DiskLog,
+    stream: &Stream,
+    standing: Standing,
+) -> Result<Judgement, NatsError> {
+    let deadline = Instant::now() + SHORT_PATIENCE;
+    let mut judged = judge(copy, stream, standing).await?;
+    while matches!(judged, Judgement::Short) && Instant::now() < deadline {
+        tokio::time::sleep(RETRY).await;
+        judged = judge(copy, stream, stream.standing().await.map_err(NatsError::Asked)?).await?;
+    }
+    Ok(judged)
 }
 
 /// Compares a copy with the stream.
@@ -98,7 +139,7 @@ pub(super) async fn judge(
         return Ok(Judgement::Useless("it is of another epoch"));
     }
     if head > standing.head {
-        return Ok(Judgement::Contradicted("the stream ends before what it once held"));
+        return Ok(Judgement::Short);
     }
     if head + 1 < standing.first {
         return Ok(Judgement::Useless("the stream begins behind it"));
@@ -112,13 +153,17 @@ pub(super) async fn judge(
         // Trimmed between the two questions; asked again it is behind the beginning.
         return Ok(Judgement::Same);
     };
-    let (tag, payload) = unpack(&ours.payload);
-    // Of a message that did not count only the number is kept.
-    if tag.is_none() || (tag == theirs.tag && payload == theirs.payload) {
+    if is_same(ours, &theirs) {
         Ok(Judgement::Same)
     } else {
         Ok(Judgement::Contradicted("the stream has another entry where it had this one"))
     }
+}
+
+/// Whether a message is what the copy has of it. Of one that did not count the copy has the number only.
+pub(super) fn is_same(ours: &LogEntry, theirs: &Message) -> bool {
+    let (tag, payload) = unpack(&ours.payload);
+    tag.is_none() || (tag == theirs.tag && payload == theirs.payload)
 }
 
 /// What a copy keeps of an entry.
@@ -199,12 +244,12 @@ async fn open_at(
         reserve_bytes: 0,
         ..DiskOptions::new(directory, standing.epoch)
     };
-    let deadline = tokio::time::Instant::now() + CLOSING;
+    let deadline = Instant::now() + CLOSING;
     loop {
         let (options, clock) = (options(), clock.clone());
         let opening = tokio::task::spawn_blocking(|| DiskLog::open(options, clock));
         match opening.await.expect("opening a log does not panic") {
-            Err(OpenError::InUse(_)) if tokio::time::Instant::now() < deadline => {
+            Err(OpenError::InUse(_)) if Instant::now() < deadline => {
                 tokio::time::sleep(RETRY).await;
             }
             opened => return opened.map_err(NatsError::Copy),
@@ -231,10 +276,17 @@ fn mark(directory: &Path, name: &str) -> Result<(), NatsError> {
     }
 }
 
+/// Notes that the copy has what the stream has not: the next one begins anew, in a new epoch.
+pub(super) fn contradict(directory: &Path, epoch: Epoch) {
+    if let Err(error) = fs::write(directory.join(CONTRADICTED), epoch.to_string()) {
+        tracing::error!(%error, directory = %directory.display(), "remove the copy of the stream by hand");
+    }
+}
+
 /// Removes the copy, but not its mark.
 fn remove(directory: &Path) -> Result<(), NatsError> {
     let failed = |path: PathBuf| move |error| NatsError::File { path, error };
-    for file in ["identity", "durable"] {
+    for file in ["identity", "durable", CONTRADICTED] {
         let path = directory.join(file);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(path)(error)),

@@ -1,15 +1,20 @@
 //! Which messages of the stream count, so that nothing stands in the log twice or out of its order.
 //!
 //! A writer sends the entries of a batch without waiting for each one's answer. If a server dies meanwhile, some may be lost
-//! and later ones kept; if an answer is lost, an entry is sent again that was kept. The servers sort out some of it, by a
-//! message's id and for a while. The rest is decided here, from the order of the stream alone and therefore on every node
-//! alike: of each batch an entry counts only if it is the next one. What does not count keeps its number in the log and says
-//! nothing there; its writer sends it again in a batch of its own (see `writer.rs`).
+//! and later ones kept; if an answer is lost, an entry is sent again that was kept. That is sorted out here, from the order of
+//! the stream alone and therefore on every node alike: of each batch an entry counts only if it is the next one. What does not
+//! count keeps its number in the log and says nothing there; what was sent too early its writer sends again, in a batch of its
+//! own (see `writer.rs`).
+//!
+//! JetStream has ids for messages, by which it drops what comes twice. They are not used: it remembers them for a while only,
+//! and on nats-server 2.9 replicas came to differ when messages with ids were sent again around a change of leader.
 
 use std::collections::HashMap;
 
 use async_nats::HeaderMap;
-use async_nats::header::NATS_MESSAGE_ID;
+
+/// The header that says whose entry a message is.
+pub(super) const HEADER: &str = "Gateway-Entry";
 
 /// How long a batch is remembered after its last entry, in milliseconds of log time: longer than its writer tries.
 pub(super) const MEMORY_MS: u64 = 60_000;
@@ -43,11 +48,11 @@ struct Last {
 impl Tag {
     /// What a message says of itself; `None` if it is none of ours.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let (batch, place) = headers.get(NATS_MESSAGE_ID)?.as_str().split_once('.')?;
+        let (batch, place) = headers.get(HEADER)?.as_str().split_once('.')?;
         Some(Self { batch: u64::from_str_radix(batch, 16).ok()?, place: place.parse().ok()? })
     }
 
-    /// The id that makes the servers drop a second one of it.
+    /// As it stands in the header.
     pub(super) fn id(self) -> String {
         format!("{:016x}.{}", self.batch, self.place)
     }
@@ -106,7 +111,7 @@ mod tests {
     fn a_tag_reads_back_and_other_ids_are_none() {
         let with_id = |id: &str| {
             let mut headers = HeaderMap::new();
-            headers.insert(NATS_MESSAGE_ID, id);
+            headers.insert(HEADER, id);
             Tag::of(&headers)
         };
         assert_eq!(with_id(&tag(u64::MAX, 1_024).id()), Some(tag(u64::MAX, 1_024)));

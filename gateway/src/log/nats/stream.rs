@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, LastRawMessageErrorKind, RetentionPolicy, StorageType, Stream as Remote,
 };
@@ -48,14 +49,31 @@ pub(super) struct Standing {
     pub(super) first: u64,
     pub(super) head: u64,
     pub(super) bytes: u64,
-    /// What the last epoch entry said.
-    pub(super) told: Option<u64>,
+    pub(super) told: Option<Told>,
+}
+
+/// An epoch entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) bits: u64,
+    pub(super) number: u64,
+}
+
+/// What the stream holds, and who said so.
+pub(super) struct Reach {
+    pub(super) first: u64,
+    pub(super) head: u64,
+    pub(super) bytes: u64,
+    /// `None` where there is only one server.
+    pub(super) leader: Option<String>,
 }
 
 /// A message of the stream.
 pub(super) struct Message {
     pub(super) tag: Option<Tag>,
     pub(super) timestamp_ms: u64,
+    /// It begins a new epoch, and is none of anybody's batch.
+    pub(super) is_epoch: bool,
     pub(super) payload: Bytes,
 }
 
@@ -194,21 +212,21 @@ impl Stream {
         Ok(self.standing_of(&info, told))
     }
 
-    fn standing_of(&self, info: &Info, told: Option<u64>) -> Standing {
+    fn standing_of(&self, info: &Info, told: Option<Told>) -> Standing {
         let head = info.state.last_sequence;
         // An empty one says 0, or the number of the entry that will come.
         let first = if info.state.messages == 0 { head + 1 } else { info.state.first_sequence };
         // A stream that was removed and made again is another one. What was created when is decided once, for all servers.
         let identity = (info.created.unix_timestamp_nanos() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let epoch = Epoch::from_bits(identity ^ told.unwrap_or(0));
+        let epoch = Epoch::from_bits(identity ^ told.map_or(0, |told| told.bits));
         Standing { epoch, first, head, bytes: info.state.bytes, told }
     }
 
     /// Only what it holds, without whose history it is: for every second.
-    pub(super) async fn reach(&self) -> Result<(u64, u64, u64), String> {
+    pub(super) async fn reach(&self) -> Result<Reach, String> {
         let info = self.remote.get_info().await.map_err(|error| error.to_string())?;
         let Standing { first, head, bytes, .. } = self.standing_of(&info, None);
-        Ok((first, head, bytes))
+        Ok(Reach { first, head, bytes, leader: info.cluster.and_then(|cluster| cluster.leader) })
     }
 
     /// The message with this number, if there is one.
@@ -217,6 +235,7 @@ impl Stream {
             Ok(message) => Ok(Some(Message {
                 tag: Tag::of(&message.headers),
                 timestamp_ms: milliseconds(message.time.unix_timestamp_nanos()),
+                is_epoch: message.subject.as_str() == epochs(&self.name),
                 payload: message.payload,
             })),
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
@@ -224,12 +243,40 @@ impl Stream {
         }
     }
 
-    /// What the last epoch entry said.
-    async fn last_epoch(&self) -> Result<Option<u64>, String> {
+    /// The last epoch entry there is.
+    async fn last_epoch(&self) -> Result<Option<Told>, String> {
         match self.remote.get_last_raw_message_by_subject(&epochs(&self.name)).await {
-            Ok(message) => Ok(entry::epoch_bits(&message.payload)),
+            Ok(message) => {
+                Ok(entry::epoch_bits(&message.payload).map(|bits| Told { bits, number: message.sequence }))
+            }
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Appends an epoch entry behind the last one. Of nodes that do so at the same time one does.
+    pub(super) async fn say_epoch(
+        &self,
+        connection: &Connection,
+        last: Option<Told>,
+        bits: u64,
+    ) -> Result<(), String> {
+        let message = PublishMessage::build()
+            .payload(entry::encode_epoch(bits))
+            .expected_last_subject_sequence(last.map_or(0, |told| told.number));
+        let sent = connection.jetstream().send_publish(epochs(&self.name), message).await;
+        match sent.map_err(|error| error.to_string())?.await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Makes sure that the epoch outlives what is about to be dropped up to `through`.
+    pub(super) async fn keep_epoch(&self, connection: &Connection, through: u64) -> Result<(), String> {
+        match self.last_epoch().await? {
+            Some(told) if told.number <= through => self.say_epoch(connection, Some(told), told.bits).await,
+            _ => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@ mod nats_server;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use nats_server::NatsCluster;
 
@@ -191,7 +192,7 @@ async fn what_came_twice_or_overtook_another_one_or_is_of_somebody_else_is_shown
     let send = async |id: Option<&str>, text: &'static str| {
         let mut message = PublishMessage::build().payload(Bytes::from_static(text.as_bytes()));
         if let Some(id) = id {
-            message = message.message_id(id);
+            message = message.header(fence::HEADER, id);
         }
         connection
             .jetstream()
@@ -202,11 +203,11 @@ async fn what_came_twice_or_overtook_another_one_or_is_of_somebody_else_is_shown
             .unwrap()
             .sequence
     };
-    // As a writer would whose second entry was lost; the server does not look at what is in an id.
+    // As a writer would whose second entry was lost.
     send(Some("00000000000000aa.1"), "first").await;
     send(Some("00000000000000aa.3"), "third, too early").await;
     send(Some("00000000000000aa.2"), "second").await;
-    send(Some("aa.1"), "the first again").await;
+    send(Some("00000000000000aa.1"), "the first again").await;
     send(None, "of somebody else").await;
     send(Some("00000000000000bb.1"), "third, again in a batch of its own").await;
     let shown = all(&log, 6).await;
@@ -271,4 +272,53 @@ async fn when_the_stream_loses_what_a_node_has_seen_the_tail_says_so_and_a_new_e
     assert_eq!((&shown[0].1[..], entry::epoch_bits(&shown[1].1).is_some()), (&b"safe"[..], true));
     let other = open_at(&copies[1]).await.unwrap();
     assert_eq!(other.state().await.unwrap().epoch, state.epoch, "for whoever comes later, too");
+}
+
+#[tokio::test]
+async fn an_entry_that_is_another_one_than_it_was_is_found_below_the_head_too() {
+    let (mut server, copy, backup) =
+        (NatsCluster::single().await, tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let connection = connect(server.urls()).await;
+    let log = NatsLog::open(connection.clone(), options(&copy), Clock::system()).await.unwrap();
+    let epoch = log.state().await.unwrap().epoch;
+    let send = async |id: &str, text: &'static str| {
+        let message =
+            PublishMessage::build().payload(Bytes::from_static(text.as_bytes())).header(fence::HEADER, id);
+        let sent = connection.jetstream().send_publish(format!("{NAME}.entries"), message).await;
+        sent.map_err(drop)?.await.map(|kept| kept.sequence).map_err(drop)
+    };
+    assert_eq!(send("aa.1", "safe").await, Ok(1));
+    let copy_tree = |from: &std::path::Path, to: &std::path::Path| {
+        assert!(std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+    };
+    let store = server.servers()[0].store();
+    server.servers()[0].kill();
+    copy_tree(&store, &backup.path().join("store"));
+    server.servers()[0].restart().await;
+    while send("bb.1", "shown, and taken back").await.is_err() {}
+    while send("cc.1", "the same").await.is_err() {}
+    let head = log.state().await.unwrap().head;
+    log.shared.copied(head).await.unwrap();
+    let mut tail = log.tail(head).unwrap();
+    server.servers()[0].kill();
+    server.servers()[0].forget_everything();
+    copy_tree(&backup.path().join("store"), &store);
+    server.servers()[0].restart().await;
+    // Everything is as it was, but for what stands in the middle; an answer that was lost may have made it come twice.
+    for number in 2..head {
+        while connection
+            .jetstream()
+            .get_stream(NAME)
+            .await
+            .is_ok_and(|stream| stream.cached_info().state.last_sequence < number)
+        {
+            let _ = send("dd.1", "what it had instead").await;
+        }
+    }
+    while send("cc.1", "the same").await.is_err() {}
+    let ended = tokio::time::timeout(Duration::from_secs(20), tail.next()).await.unwrap();
+    assert!(matches!(ended, Err(TailError::Changed(_))), "{ended:?}");
+    drop((tail, log));
+    let log = NatsLog::open(connection.clone(), options(&copy), Clock::system()).await.unwrap();
+    assert_ne!(log.state().await.unwrap().epoch, epoch, "positions from before mean nothing");
 }

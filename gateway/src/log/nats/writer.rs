@@ -1,10 +1,11 @@
 //! Appending: the one task that publishes, batch after batch, and tries again until it is known what became of each entry.
 //!
-//! The entries of a batch go out without waiting for answers. An answer that does not come, or comes from where the stream has
-//! no leader, leaves an entry open; it is sent again under the same id, which the servers drop if they have it. An entry that
-//! was kept although one before it was lost does not count (see `fence.rs`): its place in the stream is before that of its
-//! predecessor. It, and what follows it, goes out again as a new batch.
+//! The entries of a batch go out without waiting for answers. If every answer comes, in order, that is all. If not, an entry may
+//! be in the stream or not, and what followed it may be kept without counting (see `fence.rs`). Then what follows the stream
+//! on this node says which entries counted, and the others go out again under the same tags: whichever comes first counts,
+//! in order and once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
@@ -15,8 +16,8 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::connection::Connection;
-use super::fence::Tag;
+use super::Shared;
+use super::fence::{HEADER, Tag};
 use crate::log::{AppendError, MAX_ENTRY_BYTES, NewEntry};
 
 /// How long it is tried to append a batch, from its first attempt on. Nobody waits longer for an answer, and the batch must not
@@ -39,41 +40,57 @@ pub(super) struct Request {
 
 /// The task's own.
 pub(super) struct Writer {
-    pub(super) connection: Connection,
+    pub(super) shared: Arc<Shared>,
     pub(super) subject: String,
     /// Random bits for the name of a batch.
     pub(super) random: fn() -> u64,
 }
 
+/// The batch that is being written, and where its entries came to count, as the stream shows.
+#[derive(Default)]
+pub(super) struct Own {
+    batch: u64,
+    /// Of its first entry, its second, and so on.
+    numbers: Vec<u64>,
+}
+
 /// How far an entry is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// Not handed to the client yet.
+    /// Never handed to the client.
     Waiting,
-    /// Handed over; nobody knows.
-    Open(String),
-    /// Kept at this number, if that is where it counts.
+    /// Handed over once; it counts unless something before it is missing.
     Kept(u64),
-    /// Refused for good.
-    Refused(AppendError),
+    /// Handed over; nobody knows.
+    Open,
+    /// Refused, and never handed over without an answer: it is not in the stream.
+    Refused,
 }
 
-struct Item {
-    payload: Bytes,
-    progress: Progress,
-    /// Its place in its batch.
-    place: u32,
-}
-
-/// Entries that follow each other under one name.
+/// Entries that go under one name.
 struct Batch<'a> {
     writer: &'a Writer,
     name: u64,
-    items: Vec<Item>,
-    /// Items before this one are settled.
-    settled: usize,
-    /// The number of the last one that counts.
-    last: u64,
+    payloads: &'a [Bytes],
+    progress: Vec<Progress>,
+}
+
+/// What became of a batch.
+struct Settled {
+    /// Where its first entries count.
+    numbers: Vec<u64>,
+    /// The entry behind them was refused, and what comes after it does not count under this name.
+    is_full: bool,
+    progress: Vec<Progress>,
+}
+
+impl Own {
+    /// Notes a message that counts.
+    pub(super) fn note(&mut self, tag: Tag, number: u64) {
+        if tag.batch == self.batch {
+            self.numbers.push(number);
+        }
+    }
 }
 
 impl Writer {
@@ -89,15 +106,12 @@ impl Writer {
                 waiting.push(request);
             }
             let mut entries = Vec::with_capacity(count);
-            let answers: Vec<_> = waiting
-                .into_iter()
-                .map(|Request { entries: more, answer }| {
-                    let count = more.len();
-                    entries.extend(more);
-                    (count, answer)
-                })
-                .collect();
-            let mut results = self.append(entries).await.into_iter();
+            let mut answers = Vec::with_capacity(waiting.len());
+            for Request { entries: more, answer } in waiting {
+                answers.push((more.len(), answer));
+                entries.extend(more);
+            }
+            let mut results = self.append(&entries).await.into_iter();
             for (count, answer) in answers {
                 // Whoever asked may be gone: then the answer is lost, not the entries.
                 let _ = answer.send(results.by_ref().take(count).collect());
@@ -105,128 +119,125 @@ impl Writer {
         }
     }
 
-    async fn append(&self, entries: Vec<NewEntry>) -> Results {
-        let items = (1..).zip(entries).map(|(place, NewEntry { payload, .. })| {
-            let too_large = payload.len() > MAX_ENTRY_BYTES;
-            let progress = if too_large {
-                Progress::Refused(AppendError::TooLarge(payload.len()))
-            } else {
-                Progress::Waiting
-            };
-            Item { payload, progress, place }
-        });
-        let mut batch = Batch { writer: self, name: 0, items: items.collect(), settled: 0, last: 0 };
-        batch.rename();
+    async fn append(&self, entries: &[NewEntry]) -> Results {
+        let fitting = |entry: &&NewEntry| entry.payload.len() <= MAX_ENTRY_BYTES;
+        let payloads: Vec<Bytes> =
+            entries.iter().filter(fitting).map(|entry| entry.payload.clone()).collect();
         let deadline = Instant::now() + PATIENCE;
-        while !batch.settle() {
-            if Instant::now() >= deadline {
-                break;
-            }
-            if !batch.send(deadline).await {
-                tokio::time::sleep(RETRY).await;
+        let mut results = Vec::with_capacity(payloads.len());
+        while results.len() < payloads.len() {
+            // What follows an entry that was refused is a batch of its own.
+            let settled = self.write(&payloads[results.len()..], deadline).await;
+            let counted = settled.numbers.len();
+            results.extend(settled.numbers.into_iter().map(Ok));
+            if settled.is_full {
+                results.push(Err(AppendError::Full));
+            } else {
+                results.extend(settled.progress[counted..].iter().map(|progress| Err(progress.error())));
             }
         }
-        batch.results()
+        let mut results = results.into_iter();
+        let result = |entry: &NewEntry| {
+            let too_large = Err(AppendError::TooLarge(entry.payload.len()));
+            if fitting(&entry) { results.next().unwrap_or(too_large) } else { too_large }
+        };
+        entries.iter().map(result).collect()
+    }
+
+    /// Writes one batch; until all of it counts, one of its entries is refused, or the deadline.
+    async fn write(&self, payloads: &[Bytes], deadline: Instant) -> Settled {
+        let name = (self.random)();
+        *self.shared.own() = Own { batch: name, numbers: Vec::new() };
+        let progress = vec![Progress::Waiting; payloads.len()];
+        let mut batch = Batch { writer: self, name, payloads, progress };
+        if batch.send(0, deadline).await
+            && let Some(numbers) = batch.numbers_in_order()
+        {
+            return batch.settled(numbers, false);
+        }
+        loop {
+            let numbers = self.counted(deadline).await;
+            let next = numbers.len();
+            let is_full = batch.progress.get(next) == Some(&Progress::Refused);
+            if is_full || next == payloads.len() || Instant::now() >= deadline {
+                return batch.settled(numbers, is_full);
+            }
+            tokio::time::sleep(RETRY).await;
+            batch.send(next, deadline).await;
+        }
+    }
+
+    /// Where the batch's entries count, once this node has seen all that the stream holds now.
+    async fn counted(&self, deadline: Instant) -> Vec<u64> {
+        while Instant::now() < deadline {
+            if let Ok(reach) = self.shared.stream.reach().await
+                && self.shared.copied(reach.head).await.is_ok()
+            {
+                break;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        self.shared.own().numbers.clone()
     }
 }
 
 impl Batch<'_> {
-    /// What is not settled becomes a batch of its own.
-    fn rename(&mut self) {
-        self.name = (self.writer.random)();
-        let unsettled = self.items[self.settled..].iter_mut();
-        let going = unsettled.filter(|item| !matches!(item.progress, Progress::Refused(_)));
-        for (place, item) in (1..).zip(going) {
-            item.place = place;
-            item.progress = Progress::Waiting;
-        }
-    }
-
-    /// Goes as far as it is known what became of the entries; whether that is the end.
-    fn settle(&mut self) -> bool {
-        while let Some(item) = self.items.get(self.settled) {
-            match item.progress {
-                Progress::Kept(number) if number > self.last => self.last = number,
-                Progress::Kept(_) => {
-                    // It stands before the one that it has to follow, and does not count there.
-                    self.rename();
-                    return false;
-                }
-                Progress::Refused(AppendError::TooLarge(_)) => {}
-                Progress::Refused(_) => {
-                    // What came behind it does not count without it.
-                    self.settled += 1;
-                    self.rename();
-                    continue;
-                }
-                Progress::Waiting | Progress::Open(_) => return false,
-            }
-            self.settled += 1;
-        }
-        true
-    }
-
-    /// Sends what is open, up to the first one that was kept already; `false` when it has to be tried again.
-    async fn send(&mut self, deadline: Instant) -> bool {
+    /// Sends what stands behind the first `from` entries; whether every answer came.
+    async fn send(&mut self, from: usize, deadline: Instant) -> bool {
+        let connection = &self.writer.shared.connection;
         // What the client takes without a connection it sends much later.
-        if !self.writer.connection.is_up() {
+        if !connection.is_up() {
             return false;
         }
-        let name = self.name;
-        let mut on_their_way: Vec<(usize, PublishAckFuture)> = Vec::new();
-        let mut whole = true;
-        let unsettled = self.items.iter_mut().enumerate().skip(self.settled);
-        for (index, item) in unsettled {
-            match item.progress {
-                Progress::Refused(_) => continue,
-                Progress::Kept(_) => break,
-                Progress::Waiting | Progress::Open(_) => {}
-            }
-            let tag = Tag { batch: name, place: item.place };
-            let message = PublishMessage::build().payload(item.payload.clone()).message_id(tag.id());
-            let subject = self.writer.subject.clone();
-            // From here on it may be kept, whatever is said.
-            item.progress = Progress::Open("nobody answered".to_owned());
-            match self.writer.connection.jetstream().send_publish(subject, message).await {
-                Ok(answer) => on_their_way.push((index, answer)),
-                Err(error) => {
-                    item.progress = Progress::Open(error.to_string());
-                    whole = false;
-                    break;
-                }
-            }
+        let mut answers: Vec<PublishAckFuture> = Vec::with_capacity(self.payloads.len() - from);
+        for (index, payload) in self.payloads.iter().enumerate().skip(from) {
+            let place = u32::try_from(index + 1).expect("a batch is bounded");
+            let tag = Tag { batch: self.name, place };
+            let message = PublishMessage::build().payload(payload.clone()).header(HEADER, tag.id());
+            let handed = connection.jetstream().send_publish(self.writer.subject.clone(), message).await;
+            let Ok(answer) = handed else {
+                // It may have been handed over all the same.
+                self.progress[index] = Progress::Open;
+                break;
+            };
+            answers.push(answer);
         }
-        let (indexes, answers): (Vec<_>, Vec<_>) = on_their_way.into_iter().unzip();
+        let sent = answers.len();
         let answers = answers.into_iter().map(|answer| tokio::time::timeout_at(deadline, answer));
-        for (index, answered) in indexes.into_iter().zip(join_all(answers).await) {
-            let item = &mut self.items[index];
-            match answered {
-                Ok(Ok(kept)) => item.progress = Progress::Kept(kept.sequence),
-                Ok(Err(error)) if is_full(&error) => item.progress = Progress::Refused(AppendError::Full),
-                Ok(Err(error)) => {
-                    item.progress = Progress::Open(error.to_string());
-                    whole = false;
-                }
-                Err(_) => whole = false,
-            }
+        for (progress, answered) in self.progress[from..].iter_mut().zip(join_all(answers).await) {
+            *progress = match answered {
+                Ok(Ok(kept)) => Progress::Kept(kept.sequence),
+                Ok(Err(error)) if is_full(&error) && *progress != Progress::Open => Progress::Refused,
+                _ => Progress::Open,
+            };
         }
-        whole
+        from + sent == self.payloads.len()
     }
 
-    fn results(self) -> Results {
-        let settled = self.settled;
-        let result = |(index, item): (usize, Item)| match item.progress {
-            Progress::Kept(number) if index < settled => Ok(number),
-            Progress::Refused(error) => Err(error),
-            Progress::Waiting => Err(AppendError::Unavailable(
-                "NATS cannot be reached, or the stream has no leader".to_owned(),
-            )),
-            Progress::Kept(_) => {
-                Err(AppendError::Ambiguous("what came before it is not known to be kept".to_owned()))
+    /// Where the entries are, if each was handed over once, every answer came, and the numbers are in order.
+    fn numbers_in_order(&self) -> Option<Vec<u64>> {
+        let number =
+            |progress: &Progress| if let Progress::Kept(number) = progress { Some(*number) } else { None };
+        let numbers: Option<Vec<u64>> = self.progress.iter().map(number).collect();
+        numbers.filter(|numbers| numbers.is_sorted_by(|left, right| left < right))
+    }
+
+    fn settled(self, numbers: Vec<u64>, is_full: bool) -> Settled {
+        Settled { numbers, is_full, progress: self.progress }
+    }
+}
+
+impl Progress {
+    /// Why an entry does not count as far as anybody knows.
+    fn error(self) -> AppendError {
+        match self {
+            Self::Waiting => {
+                AppendError::Unavailable("NATS cannot be reached, or the stream has no leader".to_owned())
             }
-            Progress::Open(why) => Err(AppendError::Ambiguous(why)),
-        };
-        self.items.into_iter().enumerate().map(result).collect()
+            Self::Kept(_) | Self::Open | Self::Refused => {
+                AppendError::Ambiguous("the stream has not shown it in time".to_owned())
+            }
+        }
     }
 }
 

@@ -1,0 +1,6 @@
+//! Several gateways on one stream: real nats-servers, real gateways, each with its own copy.
+
+mod nodes;
+mod outages;
+mod replicas;
+mod sharing;

@@ -1,0 +1,88 @@
+//! Servers, and gateways that share a stream on them.
+
+use gateway::config::{Config, LogStore, NatsAddress};
+use serde_json::Value;
+
+use crate::harness::{Gateway, within};
+use crate::nats_server::NatsCluster;
+use crate::process_harness::{Folder, Server, until_some};
+
+/// The stream of every test: each has servers of its own.
+pub(super) const STREAM: &str = "notify";
+
+/// Gateways inside the test.
+pub(super) struct Nodes {
+    pub(super) gateways: Vec<Gateway>,
+    pub(super) cluster: NatsCluster,
+    _copies: Folder,
+}
+
+impl Nodes {
+    /// One server and so many gateways.
+    pub(super) async fn start(gateways: usize) -> Self {
+        Self::start_on(NatsCluster::single().await, gateways).await
+    }
+
+    /// So many gateways on these servers.
+    pub(super) async fn start_on(cluster: NatsCluster, gateways: usize) -> Self {
+        let mut nodes = Self { gateways: Vec::new(), cluster, _copies: Folder::new() };
+        for _ in 0..gateways {
+            nodes.join(|_| {}).await;
+        }
+        nodes
+    }
+
+    /// Starts one gateway more, which knows nothing yet.
+    pub(super) async fn join(&mut self, configure: impl FnOnce(&mut Config)) {
+        let directory = self._copies.path().join(self.gateways.len().to_string());
+        let address = NatsAddress { servers: self.cluster.urls(), stream: STREAM.to_owned() };
+        let replicas = self.cluster.servers().len();
+        let gateway = Gateway::start_with(|config| {
+            config.log.store = LogStore::Nats(address);
+            config.nats.replicas = u32::try_from(replicas).unwrap();
+            config.nats.copy_directory = Some(directory);
+            configure(config);
+        });
+        self.gateways.push(gateway.await);
+    }
+
+    /// Waits until all have applied the same, and makes sure that it led to the same.
+    pub(super) async fn agree(&self) {
+        let ops: Vec<String> =
+            self.gateways.iter().map(|gateway| format!("http://{}", gateway.operators_address())).collect();
+        agree(&ops).await;
+    }
+
+    /// Stops every gateway in order.
+    pub(super) async fn stop(self) {
+        for gateway in self.gateways {
+            gateway.stop().await;
+        }
+    }
+}
+
+/// Waits until the gateways with these operators' listeners have applied the same, and makes sure that it led to the same.
+pub(super) async fn agree(ops: &[String]) {
+    let states = until_some("the nodes to have applied the same", async || {
+        let mut states: Vec<Value> = Vec::new();
+        for ops in ops {
+            states.push(reqwest::get(format!("{ops}/state")).await.ok()?.json().await.ok()?);
+        }
+        states.windows(2).all(|pair| pair[0]["applied"] == pair[1]["applied"]).then_some(states)
+    })
+    .await;
+    for state in &states {
+        assert_eq!(state, &states[0], "nodes that applied the same differ");
+    }
+}
+
+/// Starts the binary as a node that keeps its copy in this folder.
+pub(super) async fn start_process(cluster: &NatsCluster, copy: &Folder) -> Server {
+    let directory = copy.path().join("copy").display().to_string();
+    let variables = [
+        ("GATEWAY_NATS_REPLICAS", "1"),
+        ("GATEWAY_NATS_COPY_DIRECTORY", directory.as_str()),
+        ("GATEWAY_LOG_STALL_TIMEOUT", "1s"),
+    ];
+    within("the gateway to start", Server::start_with_log(&cluster.log(STREAM), &variables)).await
+}
