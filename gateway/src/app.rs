@@ -264,6 +264,7 @@ fn delivery_options(config: &Config, tracing: Tracing) -> DeliveryOptions {
         retention_period: RETENTION_PERIOD,
         stall_timeout: config.log.stall_timeout,
         tracing,
+        elsewhere: None,
     }
 }
 
