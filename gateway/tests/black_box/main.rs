@@ -24,6 +24,9 @@ mod limits;
 mod log_lines;
 mod manual;
 mod metrics;
+mod nats;
+#[expect(dead_code, reason = "the tests of the log use more of it")]
+mod nats_server;
 mod open_metrics;
 mod openapi;
 mod outcomes;
