@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use open_log::open_log;
+use open_log::{Opened, Shared, open_log};
 use poem::endpoint::BoxEndpoint;
 use poem::{EndpointExt, Response};
 use public::Parts;
@@ -33,6 +33,7 @@ use crate::log::{Durability, NatsError, OpenError};
 use crate::machine;
 use crate::metrics::{Metrics, Remembered, SpanLoss};
 use crate::ops::{self, Ops, StateDigest};
+use crate::presence::{Joining, Others, Presence, PresenceError};
 use crate::telemetry::Tracing;
 
 pub use listening::load_tls;
@@ -59,6 +60,7 @@ pub struct App {
     hang_ups: Arc<HangUps>,
     clients: Arc<ClientAddresses>,
     delivery: Delivery,
+    presence: Presence,
     durability: Durability,
     lifecycle: Lifecycle,
     metrics: Arc<Metrics>,
@@ -101,6 +103,9 @@ pub enum BindError {
     /// The log could not be used.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Other gateways could not be listened to.
+    #[error(transparent)]
+    Presence(#[from] PresenceError),
 }
 
 /// Why a gateway stopped in another way than it was asked to.
@@ -153,10 +158,20 @@ impl App {
             Arc::new(Metrics::new()),
         )?;
 
-        let log = open_log(&config, &clock).await?;
+        let Opened { log, shared } = open_log(&config, &clock).await?;
         let durability = log.durability();
-        let options = delivery_options(&config, tracing);
-        let delivery = Delivery::start(log, options, clock, Arc::clone(&metrics), &lifecycle).await?;
+        let mut options = delivery_options(&config, tracing);
+        let others = shared.is_some().then(Arc::<Others>::default);
+        options.elsewhere = others.clone().map(|others| others as _);
+        let delivery = Delivery::start(log, options, clock.clone(), Arc::clone(&metrics), &lifecycle).await?;
+        let presence = match shared.zip(others) {
+            None => Presence::alone(delivery.clone()),
+            Some((Shared { connection, stream }, others)) => {
+                let (node, metrics) = (random_bits(), Arc::clone(&metrics));
+                let joining = Joining { connection, stream, others, node, metrics, clock };
+                Presence::join(joining, delivery.clone(), &lifecycle).await?
+            }
+        };
 
         let admission_bytes = memory_admission_bytes(&config);
         let memory = MemoryAdmission::new(admission_bytes);
@@ -165,11 +180,12 @@ impl App {
         if let Some(keeping) = authenticator.keeping() {
             lifecycle.spawn_essential("keys", keeping);
         }
-        let refresh = refresh((&delivery, &clients, &authenticator), &metrics, &lifecycle);
+        let refresh = refresh((&delivery, &presence, &clients, &authenticator), &metrics, &lifecycle);
         let hang_ups: Arc<HangUps> = Arc::default();
         let parts = Parts {
             config: &config,
             delivery: &delivery,
+            presence: &presence,
             metrics: &metrics,
             lifecycle: &lifecycle,
             hang_ups: &hang_ups,
@@ -195,6 +211,7 @@ impl App {
             hang_ups,
             clients,
             delivery,
+            presence,
             durability,
             lifecycle,
             metrics,
@@ -264,6 +281,7 @@ fn delivery_options(config: &Config, tracing: Tracing) -> DeliveryOptions {
         retention_period: RETENTION_PERIOD,
         stall_timeout: config.log.stall_timeout,
         tracing,
+        elsewhere: None,
     }
 }
 
@@ -295,17 +313,25 @@ async fn watch_memory(memory: MemoryAdmission) -> Infallible {
 }
 
 fn refresh(
-    (delivery, clients, authenticator): (&Delivery, &Arc<ClientAddresses>, &Authenticator),
+    (delivery, presence, clients, authenticator): (
+        &Delivery,
+        &Presence,
+        &Arc<ClientAddresses>,
+        &Authenticator,
+    ),
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
 ) -> Arc<dyn Fn() + Send + Sync> {
     let (delivery, metrics, lifecycle) = (delivery.clone(), Arc::clone(metrics), lifecycle.clone());
+    let presence = presence.clone();
     let (clients, authenticator) = (Arc::clone(clients), authenticator.clone());
     Arc::new(move || {
         delivery.refresh_metrics();
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         metrics.remembered.of(Remembered::Addresses).set(gauge(clients.remembered()));
         metrics.remembered.of(Remembered::Senders).set(gauge(authenticator.remembered_users()));
+        metrics.remembered.of(Remembered::OnlineElsewhere).set(gauge(presence.users_elsewhere()));
+        metrics.nodes.set(gauge(presence.nodes()));
         run::refresh_metrics(&metrics, &lifecycle);
         metrics.refresh_runtime(&Handle::current());
         if let Some(spans) = delivery.tracing().counts() {

@@ -8,6 +8,7 @@ mod acks;
 mod apply;
 mod broadcast;
 mod commit;
+mod elsewhere;
 mod fetch;
 mod follow;
 mod frames;
@@ -41,11 +42,12 @@ use crate::telemetry::Tracing;
 use commit::Stalls;
 use follow::{FollowError, Follower};
 
-pub use crate::registry::{SessionHandle, Totals, UserSummary};
+pub use crate::registry::{SessionHandle, Totals, UserChanges, UserSummary};
 pub use acks::AckError;
 pub use apply::{Effect, Receipt, StateMachine};
 pub use broadcast::Broadcasts;
 pub use commit::Committer;
+pub use elsewhere::Elsewhere;
 pub use frames::{Frame, FrameCache};
 pub use horizon::Horizon;
 pub use idempotency::{First, Idempotency};
@@ -74,6 +76,8 @@ pub struct DeliveryOptions {
     pub stall_timeout: Duration,
     /// Where spans are recorded.
     pub tracing: Tracing,
+    /// What is known of users on other nodes, if there may be others.
+    pub elsewhere: Option<Arc<dyn Elsewhere>>,
 }
 
 /// The handle that the edges hold; cheap to clone.
@@ -165,7 +169,7 @@ impl Delivery {
         });
         shared.applied.advance(state.first - 1);
         let tail = log.tail(state.first - 1).map_err(|error| StartError::Unusable(error.to_string()))?;
-        let mut follower = Follower::new(Arc::clone(&shared), tail, state.head);
+        let mut follower = Follower::new(Arc::clone(&shared), tail, state.head, options.elsewhere.clone());
         follower.rebuild().await?;
         let (committer, queue) = Committer::new(lifecycle.clone());
         let stalls = Stalls { timeout: options.stall_timeout, lifecycle: lifecycle.clone() };

@@ -37,6 +37,7 @@ use crate::lifecycle::Lifecycle;
 use crate::limits::MemoryAdmission;
 use crate::listener::ClientAddresses;
 use crate::metrics::Metrics;
+use crate::presence::Presence;
 
 pub use accept::SendLimits;
 pub use guard::Guard;
@@ -54,6 +55,8 @@ use traced::Traces;
 pub struct Http {
     /// The use cases.
     pub delivery: Delivery,
+    /// Those that concern other nodes, too.
+    pub presence: Presence,
     /// What counts requests.
     pub metrics: Arc<Metrics>,
     /// Whether new work is welcome.
@@ -82,12 +85,12 @@ pub type Pages = Vec<(&'static str, BoxEndpoint<'static, Response>)>;
 /// Every public route. `sessions` are the operations that open one, `pages` what a browser finds beside the manual.
 pub fn routes(http: Http, sessions: impl OpenApi + 'static, pages: Pages) -> BoxEndpoint<'static, Response> {
     let guard = Guard::new(&http);
-    let delivery = http.delivery.clone();
+    let (delivery, presence) = (http.delivery.clone(), http.presence.clone());
     let tracing = delivery.tracing().clone();
     let stats = StatsApi::new(delivery.clone(), Arc::clone(&http.metrics));
     let sending = (SendApi::new(http.clone()), OutcomeApi { http });
     let receiving = (sessions, PullApi { delivery: delivery.clone() });
-    let managing = (UsersApi { delivery: delivery.clone() }, TopicsApi { delivery }, stats);
+    let managing = (UsersApi { delivery: delivery.clone(), presence }, TopicsApi { delivery }, stats);
     let service = service((sending, receiving, managing));
     let (document, manual) = (service.spec(), Arc::new(docs::manual(service.swagger_ui_html())));
     // Not nested at `/`: poem would hide the front page behind it.

@@ -22,7 +22,7 @@
 //! 3. [`clock`], [`config`], [`lifecycle`], [`machine`], [`metrics`]; on them [`telemetry`] and [`limits`]; on them [`auth`] and
 //!    [`listener`]; on them [`ops`]
 //! 4. [`log`] and [`registry`], which do not know each other
-//! 5. [`delivery`]: the state machine and the use cases
+//! 5. [`delivery`]: the state machine and the use cases; on it [`presence`], what several nodes tell each other beside the log
 //! 6. [`edge`] (what edges share); on it [`http`], [`ws`], [`sse`] and [`console`], which know neither each other nor the log
 //! 7. [`app`] (puts everything together), [`commands`]
 
@@ -43,6 +43,7 @@ pub mod log;
 pub mod machine;
 pub mod metrics;
 pub mod ops;
+pub mod presence;
 pub mod protocol;
 pub mod registry;
 pub mod sse;

@@ -105,7 +105,7 @@ declare! {
         });
         Target::ALL.iter().map(|target| (*target, per_target(*target))).collect()
     };
-    /// Recipients of one accepted notification that held a session when it came.
+    /// Recipients of one accepted notification that held a session when it came, on any gateway.
     fanout_recipients: PerLabel<Target, Histogram> = |registry, help| {
         let vector = histograms(registry, "gateway_fanout_recipients", help, FANOUT_RECIPIENTS, "target");
         // What was accepted was understood.
@@ -154,15 +154,19 @@ declare! {
         let vector = registered(registry, IntGaugeVec::new(Opts::new("gateway_sessions", help), &["transport"]));
         per_label(|transport: Transport| vector.with_label_values(&[transport.as_str()]))
     };
-    /// Users with at least one session.
+    /// Users with at least one session on this gateway.
     users: IntGauge = |registry, help| gauge(registry, "gateway_users", help);
+    /// Gateways that share the log and live, this one included; 1 where the log is its own.
+    nodes: IntGauge = |registry, help| gauge(registry, "gateway_nodes", help);
+    /// Questions about a user's sessions that another gateway did not answer in time: its sessions were not counted, or not closed.
+    nodes_unanswered: IntCounter = |registry, help| counter(registry, "gateway_nodes_unanswered_total", help);
     /// Topics with at least one subscriber.
     topics: IntGauge = |registry, help| gauge(registry, "gateway_topics", help);
     /// Subscriptions of users to topics.
     memberships: IntGauge = |registry, help| gauge(registry, "gateway_topic_memberships", help);
     /// Users the registry remembers: online, with something pending, or with a history of acked notifications.
     known_users: IntGauge = |registry, help| gauge(registry, "gateway_known_users", help);
-    /// What strangers can make the gateway remember, by kind: idempotency keys, notifications whose outcome may be asked for, addresses and users whose rate is watched. Each has a bound, and goes by itself when its time is over.
+    /// What strangers can make the gateway remember, by kind: idempotency keys, notifications whose outcome may be asked for, addresses and users whose rate is watched, users who are online on other gateways. Each has a bound, and goes by itself when its time is over.
     remembered: PerLabel<Remembered, IntGauge> = |registry, help| {
         let vector = registered(registry, IntGaugeVec::new(Opts::new("gateway_remembered", help), &["kind"]));
         per_label(|kind: Remembered| vector.with_label_values(&[kind.as_str()]))

@@ -10,6 +10,7 @@ pub mod mailbox;
 pub mod session;
 mod shard;
 mod totals;
+mod watch;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,6 +24,7 @@ pub use mailbox::{Arrival, Bounds, Cursor, Effects, Final, Floors, Item, Mailbox
 pub use session::{SessionHandle, SessionId};
 use shard::Shard;
 pub use totals::Totals;
+pub use watch::UserChanges;
 
 /// How many shards the registry has. A power of two: some bits of a user's hash pick one.
 pub const SHARDS: usize = 64;
@@ -66,6 +68,10 @@ pub struct Delivered {
 pub struct Scratch {
     /// What became final.
     pub effects: Effects,
+    /// Whether [`Scratch::away`] is wanted.
+    pub notes_away: bool,
+    /// Recipients of the last notification whose mailbox took it and who hold no session here, by their index.
+    pub away: Vec<u32>,
     by_shard: Vec<(u64, u32)>,
     woken: Vec<Arc<SessionHandle>>,
 }
@@ -159,6 +165,7 @@ impl Registry {
         scratch: &mut Scratch,
     ) -> Delivered {
         let mut delivered = Delivered::default();
+        scratch.away.clear();
         let names: SmallVec<[&str; 4]> = recipients.collect();
         match names.as_slice() {
             // The usual case needs no sorting.
@@ -182,6 +189,7 @@ impl Registry {
                 }
                 scratch.by_shard = by_shard;
                 delivered.rejected.sort_unstable();
+                scratch.away.sort_unstable();
             }
         }
         if delivered.accepted > 0 && arrival.expires_at_s < self.next_due_s.load(Ordering::Relaxed) {
@@ -393,7 +401,11 @@ fn put(
     match shard.put(user, arrival, recipient, bounds, &mut scratch.effects, &mut scratch.woken) {
         Put::Kept | Put::Dropped => {
             delivered.accepted += 1;
-            delivered.online += u32::from(scratch.woken.len() > before);
+            let online = scratch.woken.len() > before;
+            delivered.online += u32::from(online);
+            if scratch.notes_away && !online {
+                scratch.away.push(recipient);
+            }
         }
         Put::Rejected => delivered.rejected.push(recipient),
     }

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules and their ranks, in halves so that a rank can lie between two others.
-const RANKS: [(&str, u32); 25] = [
+const RANKS: [(&str, u32); 26] = [
     ("domain", 2),
     ("protocol", 4),
     ("clock", 6),
@@ -26,16 +26,17 @@ const RANKS: [(&str, u32); 25] = [
     ("log", 10),
     ("registry", 10),
     ("delivery", 11),
-    ("edge", 12),
-    ("http", 13),
-    ("sse", 13),
-    ("console", 13),
-    ("ws", 13),
-    ("app", 14),
-    ("commands", 14),
-    ("arguments", 14),
-    ("signals", 14),
-    ("main", 14),
+    ("presence", 12),
+    ("edge", 13),
+    ("http", 14),
+    ("sse", 14),
+    ("console", 14),
+    ("ws", 14),
+    ("app", 15),
+    ("commands", 15),
+    ("arguments", 15),
+    ("signals", 15),
+    ("main", 15),
 ];
 
 /// What has to go through `delivery` although its rank is lower.
@@ -277,6 +278,8 @@ fn the_check_of_layers_turns_red_on_each_kind_of_forbidden_path() {
         ("sse.rs", "use crate::registry::SessionHandle;"),
         ("ws.rs", "use crate::registry::SessionHandle;"),
         ("edge/body.rs", "use crate::log::MAX_ENTRY_BYTES;"),
+        ("presence/node.rs", "use crate::edge::Problem;"),
+        ("delivery/apply.rs", "use crate::presence::Others;"),
         ("ops.rs", "let x = '\"'; use crate::delivery::Delivery; let y = '\"';"),
         ("ops.rs", r##"let x = r#"a "quoted" text"#; use crate::delivery::Delivery;"##),
         ("ops.rs", "/* a /* nested */ comment */ use crate::delivery::Delivery;"),
@@ -301,6 +304,37 @@ fn the_check_of_layers_stays_green_on_what_is_allowed() {
         ("app.rs", "use crate::{http, ws::SocketApi};"),
     ] {
         assert_eq!(layer_violations(Path::new(path), text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
+
+/// Whether code names the client of NATS although its file, given as its path below `src`, is no place for that.
+fn names_nats(path: &Path, text: &str) -> bool {
+    let path = path.to_str().unwrap();
+    let may = ["log/nats", "presence", "app"]
+        .iter()
+        .any(|place| path.strip_prefix(place).is_some_and(|rest| rest == ".rs" || rest.starts_with('/')));
+    !may && code_of(text).contains("async_nats")
+}
+
+#[test]
+fn only_the_log_and_presence_know_nats() {
+    for (path, text) in rust_files("src") {
+        assert!(!names_nats(path.strip_prefix("src").unwrap(), &text), "{} names async_nats", path.display());
+    }
+}
+
+#[test]
+fn the_check_of_nats_knows_its_places() {
+    let text = "use async_nats::Client;";
+    for path in ["delivery.rs", "log/disk.rs", "log.rs", "log/nats_like.rs", "http/users.rs", "apprentice.rs"]
+    {
+        assert!(names_nats(Path::new(path), text), "{path}");
+        assert!(!names_nats(Path::new(path), "// async_nats\nlet text = \"async_nats\";"), "{path}");
+    }
+    for path in
+        ["log/nats.rs", "log/nats/stream.rs", "presence.rs", "presence/node.rs", "app.rs", "app/run.rs"]
+    {
+        assert!(!names_nats(Path::new(path), text), "{path}");
     }
 }
 

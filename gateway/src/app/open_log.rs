@@ -10,7 +10,27 @@ use crate::domain::Epoch;
 use crate::log::nats::{Connection, ConnectionOptions, StreamSettings};
 use crate::log::{DiskLog, DiskOptions, Log, MemoryLog, NatsLog, NatsOptions};
 
-pub(super) async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn Log>, BindError> {
+/// An open log.
+pub(super) struct Opened {
+    pub(super) log: Arc<dyn Log>,
+    /// How to reach other gateways, if the log may be theirs, too.
+    pub(super) shared: Option<Shared>,
+}
+
+/// What gateways with the same log have in common.
+pub(super) struct Shared {
+    pub(super) connection: Connection,
+    pub(super) stream: String,
+}
+
+impl Opened {
+    /// A log that is this gateway's only.
+    fn own(log: impl Log) -> Self {
+        Self { log: Arc::new(log), shared: None }
+    }
+}
+
+pub(super) async fn open_log(config: &Config, clock: &Clock) -> Result<Opened, BindError> {
     match &config.log.store {
         LogStore::Disk(directory) => {
             let mut options = DiskOptions::new(directory, Epoch::from_bits(random_bits()));
@@ -18,21 +38,26 @@ pub(super) async fn open_log(config: &Config, clock: &Clock) -> Result<Arc<dyn L
             options.new_epoch = config.new_epoch;
             let clock = clock.clone();
             let opening = tokio::task::spawn_blocking(|| DiskLog::open(options, clock));
-            Ok(Arc::new(opening.await.expect("opening a log does not panic")?))
+            Ok(Opened::own(opening.await.expect("opening a log does not panic")?))
         }
         LogStore::Nats(address) => {
             let options = connection_options(config, address);
             let opening = async {
                 let connection = Connection::open(&options, clock.clone()).await?;
-                NatsLog::open(connection, nats_options(config, address), clock.clone()).await
+                let log =
+                    NatsLog::open(connection.clone(), nats_options(config, address), clock.clone()).await?;
+                Ok::<_, BindError>(Opened {
+                    log: Arc::new(log),
+                    shared: Some(Shared { connection, stream: address.stream.clone() }),
+                })
             };
             // Large, and seldom needed.
-            Ok(Arc::new(Box::pin(opening).await?))
+            Box::pin(opening).await
         }
         LogStore::Memory => {
             // What is in memory is new at every start: so is its epoch.
             let epoch = Epoch::from_bits(random_bits());
-            Ok(Arc::new(MemoryLog::new(epoch, clock.clone(), config.log.memory_max_bytes.0)))
+            Ok(Opened::own(MemoryLog::new(epoch, clock.clone(), config.log.memory_max_bytes.0)))
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::lifecycle::Lifecycle;
 use crate::limits::{Bucket, MemoryAdmission};
 use crate::listener::{ClientAddresses, HangUps};
 use crate::metrics::Metrics;
+use crate::presence::Presence;
 use crate::sse::{StreamApi, Streams};
 use crate::ws::{SocketApi, Sockets};
 
@@ -30,6 +31,7 @@ const INBOUND_FRAMES: Rate = Rate::per_second(200, 2_000);
 pub(super) struct Parts<'a> {
     pub(super) config: &'a Config,
     pub(super) delivery: &'a Delivery,
+    pub(super) presence: &'a Presence,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) lifecycle: &'a Lifecycle,
     pub(super) hang_ups: &'a Arc<HangUps>,
@@ -42,7 +44,18 @@ pub(super) struct Parts<'a> {
 
 /// Every public route, ready to be served.
 pub(super) fn endpoint(parts: Parts<'_>) -> BoxEndpoint<'static, Response> {
-    let Parts { config, delivery, metrics, lifecycle, hang_ups, authenticator, memory, clients, ops } = parts;
+    let Parts {
+        config,
+        delivery,
+        presence,
+        metrics,
+        lifecycle,
+        hang_ups,
+        authenticator,
+        memory,
+        clients,
+        ops,
+    } = parts;
     let open = config.is_open();
     // In open mode pages on this machine, such as development servers, are welcome.
     let origins = OriginPolicy::new(&config.http.allowed_origins, open);
@@ -85,6 +98,7 @@ pub(super) fn endpoint(parts: Parts<'_>) -> BoxEndpoint<'static, Response> {
     };
     let http = Http {
         delivery: delivery.clone(),
+        presence: presence.clone(),
         metrics: Arc::clone(metrics),
         lifecycle: lifecycle.clone(),
         hosts: if open || !config.http.allowed_hosts.is_empty() {

@@ -55,7 +55,9 @@ impl App {
         shutdown: impl Future<Output = ()>,
         cut: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
-        let Self { config, public, ops, tls, hang_ups, clients, delivery, lifecycle, metrics, .. } = self;
+        let Self {
+            config, public, ops, tls, hang_ups, clients, delivery, presence, lifecycle, metrics, ..
+        } = self;
         let patience = config.shutdown.timeout;
         let (listener, endpoint) = public;
         // Operators can watch the stop: their listener goes last.
@@ -103,7 +105,9 @@ impl App {
                 _ = timeout(FLUSH_TIMEOUT, delivery.flush_acks()) => {}
                 () = impatience.cancelled(), if served.is_some() => {}
             }
+            presence.leave().await;
             let ended = lifecycle.end(MIN_END_TIMEOUT).await;
+            drop(presence);
             finished.cancel();
             (served, ended, serving_ops.await)
         };

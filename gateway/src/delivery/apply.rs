@@ -3,8 +3,11 @@
 //! What applying an entry does depends on the entries alone: log time comes from their timestamps, bounds and windows from
 //! settings entries; no clock is read and nothing is encoded.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::elsewhere::Elsewhere;
 use super::idempotency::First;
 use super::outcomes::Times;
 use super::state::{State, seconds};
@@ -29,6 +32,8 @@ pub struct StateMachine {
     /// When idempotency keys were last forgotten, in seconds of log time.
     keys_tidied_s: u32,
     scratch: Scratch,
+    /// What is known of users on other nodes. It changes what senders are told, and nothing of the state.
+    elsewhere: Option<Arc<dyn Elsewhere>>,
 }
 
 /// What an entry did, as far as a waiting sender is concerned.
@@ -53,8 +58,10 @@ pub struct Receipt {
     pub number: u64,
     /// Mailboxes that took it.
     pub recipients: u32,
-    /// Recipients that held a session when it came.
+    /// Recipients that held a session when it came, on any node.
     pub online: u32,
+    /// Those of them that held one on this node.
+    pub online_here: u32,
     /// Recipients whose full mailbox refused it.
     pub rejected: Vec<Box<str>>,
     /// The same request was made before, and nothing changed.
@@ -66,6 +73,12 @@ impl StateMachine {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A machine that has applied nothing, and counts users who are online on other nodes.
+    #[must_use]
+    pub fn beside(elsewhere: Option<Arc<dyn Elsewhere>>) -> Self {
+        Self { elsewhere, ..Self::default() }
     }
 
     /// Applies one decoded entry. Numbers are dense; the first one may be any.
@@ -155,8 +168,10 @@ impl StateMachine {
         }
         if publish.recipients == Recipients::Everybody {
             // Kept for nobody: whoever is connected is woken once it stands in the ring of broadcasts.
-            let online = u32::try_from(state.registry.online_users()).unwrap_or(u32::MAX);
-            let receipt = Receipt::new(publish.id, number, 0, online);
+            let here = u32::try_from(state.registry.online_users()).unwrap_or(u32::MAX);
+            let elsewhere = self.elsewhere.as_ref().map_or(0, |elsewhere| elsewhere.users());
+            let online = here.saturating_add(elsewhere);
+            let receipt = Receipt { online_here: here, ..Receipt::new(publish.id, number, 0, online) };
             self.remember_key(state, publish, &receipt, log_time_s);
             let until_s = settings.matters_until(log_time_s, log_time_s, publish.idempotency.is_some());
             return (Effect::Published(receipt), until_s);
@@ -178,27 +193,42 @@ impl StateMachine {
             volatile,
         };
         let bounds = Bounds::from(settings);
-        let (delivered, rejected, count, members) = match &publish.recipients {
+        self.scratch.notes_away = self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.users() > 0);
+        let (delivered, elsewhere, rejected, count, members) = match &publish.recipients {
             Recipients::Users(names) => {
                 let delivered = state.registry.deliver(names.iter(), &arrival, &bounds, &mut self.scratch);
                 let rejected = rejected_names(names.iter(), &delivered);
-                (delivered, rejected, names.count() as usize, None)
+                (delivered, self.online_elsewhere(names.iter()), rejected, names.count() as usize, None)
             }
             topic => {
                 let members = state.topics().members(topic.topic().unwrap_or_default());
                 let names = members.iter().map(|name| &**name);
                 let delivered = state.registry.deliver(names.clone(), &arrival, &bounds, &mut self.scratch);
-                let rejected = rejected_names(names, &delivered);
-                (delivered, rejected, members.len(), Some(members))
+                let rejected = rejected_names(names.clone(), &delivered);
+                (delivered, self.online_elsewhere(names), rejected, members.len(), Some(members))
             }
         };
         let times = Times { log_time_s, expires_at_s, retention_s: settings.outcome_retention_seconds };
         state.outcomes().publish((number, publish.id), count, &delivered.rejected, members, times);
-        let receipt =
-            Receipt { rejected, ..Receipt::new(publish.id, number, delivered.accepted, delivered.online) };
+        let (here, online) = (delivered.online, delivered.online + elsewhere);
+        let receipt = Receipt {
+            rejected,
+            online_here: here,
+            ..Receipt::new(publish.id, number, delivered.accepted, online)
+        };
         self.remember_key(state, publish, &receipt, log_time_s);
         let until_s = settings.matters_until(log_time_s, expires_at_s, publish.idempotency.is_some());
         (Effect::Published(receipt), until_s)
+    }
+
+    /// How many of those who hold no session here hold one on another node.
+    fn online_elsewhere<'a>(&self, names: impl Iterator<Item = &'a str>) -> u32 {
+        let Some(elsewhere) = self.elsewhere.as_ref().filter(|_| !self.scratch.away.is_empty()) else {
+            return 0;
+        };
+        let mut away = self.scratch.away.iter().copied().peekable();
+        let named = (0_u32..).zip(names).filter(|(index, _)| away.next_if_eq(index).is_some());
+        elsewhere.online(&mut named.map(|(_, name)| name))
     }
 
     /// A request that nobody's mailbox took uses up no key.
@@ -321,7 +351,7 @@ impl First {
 
 impl Receipt {
     pub(super) fn new(id: NotificationId, number: u64, recipients: u32, online: u32) -> Self {
-        Self { id, number, recipients, online, rejected: Vec::new(), repeated: false }
+        Self { id, number, recipients, online, online_here: 0, rejected: Vec::new(), repeated: false }
     }
 
     /// Whether every recipient's mailbox refused it.

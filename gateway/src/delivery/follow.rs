@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use super::apply::{Effect, StateMachine};
-use super::{Frame, Shared};
+use super::{Elsewhere, Frame, Shared};
 use crate::lifecycle::Lifecycle;
-use crate::log::entry::{self, DecodeError, Entry, Publish, Recipients};
+use crate::log::entry::{self, DecodeError, Entry, Names, Publish, Recipients};
 use crate::log::{LogEntry, Tail, TailError};
 use crate::metrics::Stage;
+use crate::protocol::CloseCode;
 
 /// Work done before others get a turn, in bytes of entries: some 10,000 recipients.
 const YIELD_AFTER: usize = 128 * 1024;
@@ -41,8 +42,13 @@ pub(super) enum FollowError {
 }
 
 impl Follower {
-    pub(super) fn new(shared: Arc<Shared>, tail: Box<dyn Tail>, rebuilt_at: u64) -> Self {
-        Self { shared, machine: StateMachine::new(), tail, rebuilt_at }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        tail: Box<dyn Tail>,
+        rebuilt_at: u64,
+        elsewhere: Option<Arc<dyn Elsewhere>>,
+    ) -> Self {
+        Self { shared, machine: StateMachine::beside(elsewhere), tail, rebuilt_at }
     }
 
     /// Applies what the log already held.
@@ -121,18 +127,26 @@ fn apply_one(
         shared.broadcasts.push(frame);
         shared.state.registry.all_sessions().iter().for_each(|session| session.wake());
     }
+    if let Entry::ForgetUser { user } = &decoded
+        && live
+    {
+        // Every node closes its own, whichever was asked.
+        for session in shared.state.registry.sessions_of(Names::text(user)) {
+            session.close(CloseCode::Disconnected);
+        }
+    }
     shared.applied.advance(entry.number);
     let recipients = if let Effect::Published(receipt) = &effect { receipt.recipients } else { 0 };
     if let Some(publish) = publish
         && live
     {
         if let Effect::Published(receipt) = &effect {
-            count(shared, publish, receipt.recipients, receipt.online);
+            count(shared, publish, receipt.recipients, receipt.online_here);
             // Those of a batch would be a crowd of their own.
             if let Some(trace) = trace
                 && publish.trace.is_some_and(|trace| trace.notifications == 1)
             {
-                shared.tracing.fan_out(&trace, receipt.online, shared.clock.now_us());
+                shared.tracing.fan_out(&trace, receipt.online_here, shared.clock.now_us());
             }
         }
         shared.waiters.complete(publish.id, effect);

@@ -30,7 +30,7 @@ pub struct First {
     pub number: u64,
     /// Mailboxes that took it.
     pub recipients: u32,
-    /// Recipients that held a session of this node when it came.
+    /// Recipients that held a session when it came, as far as this node had heard.
     pub online: u32,
 }
 

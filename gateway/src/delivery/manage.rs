@@ -12,7 +12,6 @@ use super::topics::Refused;
 use crate::domain::{NotificationId, Outcome, Position, TopicName, UserId};
 use crate::log::entry::{self, Entry, EntryTooLarge, Publish, Recipients};
 use crate::log::{AppendError, NewEntry, ReadError};
-use crate::protocol::CloseCode;
 
 /// How long a change waits to be applied here once it is in the log.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -153,11 +152,8 @@ impl Delivery {
     /// # Errors
     /// [`ChangeError`] when the change could not be made, or not be confirmed.
     pub async fn forget(&self, user: &UserId) -> Result<(), ChangeError> {
-        self.change(entry::encode_forget_user(user.as_str())).await?;
-        for session in self.shared.state.registry.sessions_of(user.as_str()) {
-            session.close(CloseCode::Disconnected);
-        }
-        Ok(())
+        // Whoever applies it closes the sessions: on each node its own.
+        self.change(entry::encode_forget_user(user.as_str())).await.map(drop)
     }
 
     /// The report, also if another node accepted the notification a moment ago.

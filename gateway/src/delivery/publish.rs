@@ -32,7 +32,7 @@ pub struct Accepted {
     pub position: Position,
     /// Mailboxes that took it.
     pub recipients: u32,
-    /// Recipients that held a session when it came.
+    /// Recipients that held a session when it came, on any node.
     pub online: u32,
     /// Recipients whose full mailbox refused it.
     pub rejected: Vec<Box<str>>,
@@ -337,8 +337,7 @@ mod tests {
     fn a_result_that_lands_after_the_request_gave_up_is_ignored() {
         let flight = Flight::new(2);
         let id = NotificationId::from_bytes([1; 16]);
-        let receipt =
-            Receipt { id, number: 1, recipients: 1, online: 0, rejected: Vec::new(), repeated: false };
+        let receipt = Receipt::new(id, 1, 1, 0);
         flight.land(1, Ok(receipt.clone()));
         let taken = flight.take();
         assert!(matches!(taken[0], Err(PublishError::Unknown(_))), "nobody can tell");

@@ -4,6 +4,7 @@
 //! state machine step by step, `machine_faults` shows that it finds what is wrong. `replay` starts machines from what retention
 //! leaves of a log, `replay_rules` holds the small cases that were found that way.
 
+mod elsewhere;
 mod machine_faults;
 mod machine_model;
 mod machine_property;
@@ -42,6 +43,7 @@ pub(super) fn options() -> DeliveryOptions {
         retention_period: std::time::Duration::from_millis(2),
         stall_timeout: std::time::Duration::from_secs(5),
         tracing: crate::telemetry::Tracing::off(),
+        elsewhere: None,
     }
 }
 

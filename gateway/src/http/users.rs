@@ -9,10 +9,12 @@ use crate::delivery::Delivery;
 use crate::edge::answer::{FORBIDDEN, NOT_NOW, UNAUTHORIZED};
 use crate::edge::parameters::Tag;
 use crate::edge::{Answer, MayAdminister, MayReadState, Refusals, UserParam};
+use crate::presence::Presence;
 
 /// The operations about users.
 pub struct UsersApi {
     pub(super) delivery: Delivery,
+    pub(super) presence: Presence,
 }
 
 /// What is known of a user.
@@ -74,7 +76,8 @@ impl UsersApi {
     /// Look at a user
     ///
     /// Sessions, what waits in the mailbox, and how far the user has acked. The gateway keeps no directory: a user never
-    /// seen has zeros.
+    /// seen has zeros. Sessions are those on all gateways that share the log; one that does not answer within half a second
+    /// is not counted.
     #[oai(path = "/v1/users/:user", method = "get", operation_id = "getUser")]
     async fn look(
         &self,
@@ -83,7 +86,7 @@ impl UsersApi {
         user: Path<UserParam>,
     ) -> Answer<UserResponse, Looking> {
         let user = &user.0.0;
-        let summary = self.delivery.user(user);
+        let summary = self.presence.user(user).await;
         let answer = UserAnswer::new(user.as_str(), &summary, |number| self.delivery.position(number));
         Answer::from(Ok(UserResponse::Found(Json(answer))))
     }
@@ -106,6 +109,7 @@ impl UsersApi {
     /// Disconnect a user
     ///
     /// Closes every session of the user with 4010, which tells clients not to come back. What waits in the mailbox stays.
+    /// Several gateways that share a log all do; one that does not answer within half a second is not counted.
     #[oai(path = "/v1/users/:user/sessions", method = "delete", operation_id = "disconnectUser")]
     async fn disconnect(
         &self,
@@ -113,8 +117,7 @@ impl UsersApi {
         /// The user id, percent-encoded.
         user: Path<UserParam>,
     ) -> Answer<DisconnectResponse, Looking> {
-        let sessions = self.delivery.disconnect(&user.0.0);
-        let sessions = u32::try_from(sessions).expect("bounded by the sessions a user may hold");
+        let sessions = self.presence.disconnect(&user.0.0).await;
         Answer::from(Ok(DisconnectResponse::Disconnected(Json(Disconnected { sessions }))))
     }
 

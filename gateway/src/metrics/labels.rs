@@ -140,6 +140,8 @@ labels! {
         Addresses = "addresses",
         /// Users whose bucket for sends is not full.
         Senders = "senders",
+        /// Users with a session on another node.
+        OnlineElsewhere = "online_elsewhere",
     }
     /// Why somebody was not let in, or not allowed.
     AuthRefusal {

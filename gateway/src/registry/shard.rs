@@ -14,6 +14,7 @@ use super::forgotten::Forgotten;
 use super::ledger::Ledger;
 use super::mailbox::{Arrival, Bounds, Cursor, Effects, Floors, Item, Mailbox, PullLimits, Put, Readers};
 use super::session::{SessionHandle, SessionId};
+use super::watch::{UserChanges, Watch};
 use super::{Attached, RegistryStats, StartAt, Totals, UserSummary};
 
 /// The users of one shard.
@@ -28,6 +29,7 @@ pub(super) struct Shard {
     high_watermark: u64,
     high_watermark_bytes: u64,
     online_users: u64,
+    watch: Watch,
 }
 
 struct User {
@@ -161,7 +163,10 @@ impl Shard {
         }
         let (cursor, head) = start_of(&user.mailbox, start, applied);
         session.has_read(cursor.number);
-        self.online_users += u64::from(user.sessions.is_empty());
+        if user.sessions.is_empty() {
+            self.online_users += 1;
+            self.watch.note(&user.name);
+        }
         user.sessions.push(session);
         Attached { cursor, head, displaced }
     }
@@ -178,7 +183,10 @@ impl Shard {
         let Some(user) = self.users.find_mut(hash, |user| &*user.name == name) else { return false };
         let Some(index) = user.sessions.iter().position(|known| known.id() == session) else { return false };
         user.sessions.swap_remove(index);
-        self.online_users -= u64::from(user.sessions.is_empty());
+        if user.sessions.is_empty() {
+            self.online_users -= 1;
+            self.watch.note(&user.name);
+        }
         if user.can_be_forgotten() {
             self.forget(hash, name);
         }
@@ -243,6 +251,26 @@ impl Shard {
 
     pub(super) fn online_users(&self) -> u64 {
         self.online_users
+    }
+
+    /// The users with at least one session.
+    pub(super) fn online_names(&self) -> impl Iterator<Item = Arc<str>> {
+        self.users.iter().filter(|user| !user.sessions.is_empty()).map(|user| Arc::clone(&user.name))
+    }
+
+    /// Notes from now on who comes online and who goes.
+    pub(super) fn watch(&mut self) {
+        self.watch.begin();
+    }
+
+    /// Adds what was noted since the last call, each user as it is now.
+    pub(super) fn take_changes(&mut self, hash: impl Fn(&str) -> u64, changes: &mut UserChanges) {
+        let (users, lost) = self.watch.take();
+        changes.lost |= lost;
+        for name in users {
+            let online = self.find(hash(&name), &name).is_some_and(|user| !user.sessions.is_empty());
+            if online { changes.came.push(name) } else { changes.went.push(name) }
+        }
     }
 
     pub(super) fn oldest_held(&self) -> Option<u64> {

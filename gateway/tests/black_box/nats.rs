@@ -2,5 +2,6 @@
 
 mod nodes;
 mod outages;
+mod presence;
 mod replicas;
 mod sharing;

@@ -242,11 +242,11 @@ impl Server {
 
     /// Starts a gateway whose log lies in this directory, and waits until it is ready.
     pub(crate) async fn start_on_disk(directory: &Path, variables: &[(&str, &str)]) -> Self {
-        Self::start_with_log(&format!("disk:{}", directory.display()), variables).await
+        Self::start_on(&format!("disk:{}", directory.display()), variables).await
     }
 
     /// Starts a gateway with this log, and waits until it is ready.
-    pub(crate) async fn start_with_log(log: &str, variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_on(log: &str, variables: &[(&str, &str)]) -> Self {
         let arguments = [&EPHEMERAL[..4], &["--log", log]].concat();
         Self::greeted(Process::start(&arguments, variables)).await.ready().await
     }

@@ -79,7 +79,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
 #[derive(Default)]
 pub(super) struct Instance {
     pub(super) state: State,
-    machine: StateMachine,
+    pub(super) machine: StateMachine,
 }
 
 struct Replay {

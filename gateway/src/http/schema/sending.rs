@@ -65,7 +65,8 @@ pub(in crate::http) struct AcceptedAnswer {
     position: String,
     /// Mailboxes that took it; 0 for the topic `*`, which is kept for nobody.
     recipients: u32,
-    /// Recipients that held a session when it came.
+    /// Recipients that held a session when it came. Of other gateways that share the log it is known a moment later, some 100
+    /// milliseconds; of the topic `*`, whoever is connected to several of them counts for each.
     online: u32,
     /// Recipients whose full mailbox refused it (only under the overflow policy `reject`).
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,7 @@ use crate::domain::Position;
 pub(in crate::http) struct UserAnswer {
     /// The user id.
     user: String,
-    /// Open sessions.
+    /// Open sessions, on all gateways that share the log.
     sessions: u32,
     /// Notifications that wait for the user's ack.
     pending: u32,

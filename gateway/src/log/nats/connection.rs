@@ -123,12 +123,14 @@ impl Connection {
     }
 
     /// Whether there is a connection now.
-    pub(super) fn is_up(&self) -> bool {
+    #[must_use]
+    pub fn is_up(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
     /// Changes with each connect.
-    pub(super) fn connects(&self) -> watch::Receiver<u64> {
+    #[must_use]
+    pub fn connects(&self) -> watch::Receiver<u64> {
         self.connects.clone()
     }
 

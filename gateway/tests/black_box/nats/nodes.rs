@@ -10,11 +10,53 @@ use crate::process_harness::{Folder, Server, until_some};
 /// The stream of every test: each has servers of its own.
 pub(super) const STREAM: &str = "notify";
 
+/// What gateways share, and where their copies lie.
+pub(super) struct Shared {
+    pub(super) cluster: NatsCluster,
+    folder: Folder,
+}
+
 /// Gateways inside the test.
 pub(super) struct Nodes {
     pub(super) gateways: Vec<Gateway>,
-    pub(super) cluster: NatsCluster,
-    _copies: Folder,
+    pub(super) shared: Shared,
+}
+
+impl Shared {
+    /// A server without a stream.
+    pub(super) async fn new() -> Self {
+        Self { cluster: NatsCluster::single().await, folder: Folder::new() }
+    }
+
+    /// Starts a gateway inside the test; no two may have the same name.
+    pub(super) async fn gateway(&self, name: &str) -> Gateway {
+        Gateway::start_with(self.configure(name)).await
+    }
+
+    /// Starts two of them and waits until each knows the other.
+    pub(super) async fn two(&self) -> [Gateway; 2] {
+        let gateways = [self.gateway("first").await, self.gateway("second").await];
+        for gateway in &gateways {
+            gateway.until_metric("gateway_nodes", 2.0).await;
+        }
+        gateways
+    }
+
+    /// Starts one in a process of its own.
+    pub(super) async fn process(&self) -> Server {
+        Server::start_on(&self.cluster.log(STREAM), &[("GATEWAY_NATS_REPLICAS", "1")]).await
+    }
+
+    fn configure(&self, name: &str) -> impl FnOnce(&mut Config) + use<> {
+        let address = NatsAddress { servers: self.cluster.urls(), stream: STREAM.to_owned() };
+        let replicas = u32::try_from(address.servers.len()).unwrap();
+        let copy = self.folder.path().join(name);
+        move |config| {
+            config.log.store = LogStore::Nats(address);
+            config.nats.copy_directory = Some(copy);
+            config.nats.replicas = replicas;
+        }
+    }
 }
 
 impl Nodes {
@@ -25,7 +67,7 @@ impl Nodes {
 
     /// So many gateways on these servers.
     pub(super) async fn start_on(cluster: NatsCluster, gateways: usize) -> Self {
-        let mut nodes = Self { gateways: Vec::new(), cluster, _copies: Folder::new() };
+        let mut nodes = Self { gateways: Vec::new(), shared: Shared { cluster, folder: Folder::new() } };
         for _ in 0..gateways {
             nodes.join(|_| {}).await;
         }
@@ -34,13 +76,9 @@ impl Nodes {
 
     /// Starts one gateway more, which knows nothing yet.
     pub(super) async fn join(&mut self, configure: impl FnOnce(&mut Config)) {
-        let directory = self._copies.path().join(self.gateways.len().to_string());
-        let address = NatsAddress { servers: self.cluster.urls(), stream: STREAM.to_owned() };
-        let replicas = self.cluster.servers().len();
+        let shared = self.shared.configure(&self.gateways.len().to_string());
         let gateway = Gateway::start_with(|config| {
-            config.log.store = LogStore::Nats(address);
-            config.nats.replicas = u32::try_from(replicas).unwrap();
-            config.nats.copy_directory = Some(directory);
+            shared(config);
             configure(config);
         });
         self.gateways.push(gateway.await);
@@ -84,5 +122,5 @@ pub(super) async fn start_process(cluster: &NatsCluster, copy: &Folder) -> Serve
         ("GATEWAY_NATS_COPY_DIRECTORY", directory.as_str()),
         ("GATEWAY_LOG_STALL_TIMEOUT", "1s"),
     ];
-    within("the gateway to start", Server::start_with_log(&cluster.log(STREAM), &variables)).await
+    within("the gateway to start", Server::start_on(&cluster.log(STREAM), &variables)).await
 }

@@ -25,7 +25,7 @@ async fn without_its_server_a_node_refuses_after_a_while_keeps_its_sockets_and_g
     let mut bob = nodes.gateways[1].listen("bob").await;
     nodes.gateways[0].send_text("bob", "before").await;
     assert_eq!(bob.texts(1).await, ["before"]);
-    nodes.cluster.servers()[0].kill();
+    nodes.shared.cluster.servers()[0].kill();
     // Nobody can say what becomes of the first one: it may have got there.
     let unknown = nodes.gateways[0].send(json!({"to": ["bob"], "body": "perhaps"})).await;
     unknown.refused(503, None);
@@ -40,7 +40,7 @@ async fn without_its_server_a_node_refuses_after_a_while_keeps_its_sockets_and_g
     refused.refused(503, None);
     assert_eq!(refused.body.get("delivered"), None);
     assert!(!refused.header("retry-after").is_empty());
-    nodes.cluster.servers()[0].restart().await;
+    nodes.shared.cluster.servers()[0].restart().await;
     until_some("everybody to be ready", async || {
         let ready = [readiness(&nodes.gateways[0]).await.0, readiness(&nodes.gateways[1]).await.0];
         (ready == [200, 200]).then_some(())

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use super::nodes::{Nodes, STREAM};
+use super::nodes::{Nodes, STREAM, Shared};
 use crate::harness::{Gateway, Receiver};
 use crate::nats_server::{NatsCluster, NatsServer};
 use crate::process_harness::until_some;
@@ -49,7 +49,7 @@ async fn check(mut bob: Receiver, sent: &[usize]) {
 async fn whichever_server_is_lost_what_was_accepted_is_delivered_once_and_in_order() {
     let mut nodes = Nodes::start_on(NatsCluster::start(3).await, 3).await;
     let (accepted, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let Nodes { gateways, cluster, .. } = &mut nodes;
+    let Nodes { gateways, shared: Shared { cluster, .. } } = &mut nodes;
     let sending = futures_util::future::join_all(
         gateways.iter().enumerate().map(|(index, node)| send_on(node, index, &accepted, &stop)),
     );

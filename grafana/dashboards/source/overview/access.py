@@ -122,5 +122,5 @@ def remembered():
         says("What senders and clients can make a gateway remember beside mailboxes, by kind.",
              "Each kind has a bound and goes when its time is over; one that stays high although traffic fell is a bug.",
              "`addresses` and `senders`: rates that are watched, some thousands in a flood; `idempotency_keys`, `outcomes`: as many as "
-             "the windows hold."),
+             "the windows hold; `online_elsewhere`: as many users as other gateways have online."),
         [Query(f"sum by (kind) ({series('gateway_remembered')})", "{{kind}}")], "short", width=24, decimals=0)

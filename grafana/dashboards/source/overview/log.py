@@ -6,8 +6,9 @@ from queries import counted_quantile, mean, quantile, rate, series
 
 
 def section():
-    """Speed first, then size."""
-    return Section("Log", [(9, [appends(), slow(), batches()]), (8, [appended(), entries()]), (8, [room(), left()])])
+    """Speed first, then size, then who shares it."""
+    return Section("Log", [(9, [appends(), slow(), batches()]), (8, [appended(), entries()]), (8, [room(), left()]),
+                           (8, [together(), unanswered()])])
 
 
 def appends():
@@ -89,6 +90,25 @@ def left():
          *(Query(f"clamp(min({series(recorded)}), 0, 10)", when, at_rest="a log that has just begun seems to fill at once")
            for recorded, when in foreseen)], "suffix:×", width=12, decimals=1,
         maximum=10, empty="in memory", thresholds=steps(("orange", 1), ("green", 2), start="red"))
+
+
+def together():
+    return lines(
+        "Gateways that share the log",
+        says("How many gateways with the same log each of them hears, itself included; 1 where the log is its own.",
+             "Fewer than run: that one does not reach NATS, or is frozen; its sessions are not counted, its users seem offline.",
+             "Look for *is silent* in the log lines of the others, and whether it is ready itself."),
+        [Query(f"min by (instance) ({series('gateway_nodes')})", "{{instance}}")], "short", width=12, decimals=0)
+
+
+def unanswered():
+    return lines(
+        "Not answered by other gateways",
+        says("Questions about a user's sessions that another gateway did not answer within half a second, a second.",
+             "A few when one is killed; a rise that stays is one that hangs, or NATS that loses messages.",
+             "Repeat what was asked: a look counted too few sessions, a disconnect may have left some open."),
+        [Query(rate("gateway_nodes_unanswered_total", by="instance"), "{{instance}}",
+               at_rest="gateways that live answer, and one alone asks nobody")], "ops", width=12)
 
 
 def entries():
