@@ -2,6 +2,7 @@
 //!
 //! `main` and the tests start the very same [`App`]. Nothing in it is global: many gateways fit into one process.
 
+mod copy_log;
 mod listening;
 mod open_log;
 mod public;
@@ -36,6 +37,7 @@ use crate::ops::{self, Ops, StateDigest};
 use crate::presence::{Joining, Others, Presence, PresenceError};
 use crate::telemetry::Tracing;
 
+pub use copy_log::{CopyLogError, copy_log};
 pub use listening::load_tls;
 use listening::{address_rules, listen, max_connections};
 

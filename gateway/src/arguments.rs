@@ -66,6 +66,18 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Serve,
     },
+    /// Copy what waits and what holds from one log into another, empty one, while no gateway runs on either
+    CopyLog {
+        /// Where it is now
+        #[arg(long, value_name = "disk:DIRECTORY|nats://…")]
+        from: String,
+        /// Where it shall be
+        #[arg(long, value_name = "disk:DIRECTORY|nats://…")]
+        to: String,
+        /// The configuration file, for everything else [default: $GATEWAY_CONFIG, or gateway.toml if it is there]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Exit with 0 if the gateway is ready, for containers
     Healthcheck {
         /// The operator's listener
@@ -87,7 +99,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT")]
     ops_listen: Option<String>,
     /// Where accepted notifications are kept (log.store)
-    #[arg(long, value_name = "disk:DIRECTORY|memory")]
+    #[arg(long, value_name = "disk:DIRECTORY|memory|nats://HOST:PORT,…/STREAM")]
     log: Option<String>,
     /// Declare every position that clients know meaningless, once: for a directory restored from a backup
     #[arg(long)]
@@ -157,6 +169,11 @@ impl Serve {
     pub(crate) fn of_file(config: Option<PathBuf>) -> Self {
         let (listen, ops_listen, log) = (None, None, None);
         Self { config, listen, ops_listen, log, new_epoch: false, open_on_any_address: false }
+    }
+
+    /// The same, with this log.
+    pub(crate) fn of_file_with_log(config: Option<PathBuf>, log: String) -> Self {
+        Self { log: Some(log), ..Self::of_file(config) }
     }
 
     /// The text of the configuration file and its path, if there is one.

@@ -7,6 +7,7 @@
 mod acks;
 mod apply;
 mod broadcast;
+mod carry;
 mod commit;
 mod elsewhere;
 mod fetch;
@@ -46,6 +47,7 @@ pub use crate::registry::{SessionHandle, Totals, UserChanges, UserSummary};
 pub use acks::AckError;
 pub use apply::{Effect, Receipt, StateMachine};
 pub use broadcast::Broadcasts;
+pub use carry::{Carried, CarryError, carry};
 pub use commit::Committer;
 pub use elsewhere::Elsewhere;
 pub use frames::{Frame, FrameCache};

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use gateway::app::{App, BindError, RunError, load_tls};
+use gateway::app::{App, BindError, RunError, copy_log, load_tls};
 use gateway::auth::Authenticator;
 use gateway::clock::Clock;
 use gateway::commands::{self, CommandError};
 use gateway::config::{Config, ConfigError, EX_CONFIG, Sources, Values};
-use gateway::delivery::StartError;
+use gateway::delivery::{Carried, StartError};
 use gateway::log::OpenError;
 use gateway::metrics::Metrics;
 use gateway::telemetry;
@@ -100,6 +100,19 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             Authenticator::load(&config, Clock::system(), Arc::new(Metrics::new()))?;
             warn_about(&warnings);
             print(if whole { commands::check_config::describe(&values) } else { "ok\n".to_owned() }.as_str())
+        }
+        Some(Command::CopyLog { from, to, config }) => {
+            let open = |log: String| -> Result<Config, ConfigError> {
+                let (values, warnings) = settle(&Serve::of_file_with_log(config.clone(), log))?;
+                warn_about(&warnings);
+                Config::from_values(&values)
+            };
+            let carried = Box::pin(copy_log(&open(from)?, &open(to)?)).await;
+            let Carried { notifications, recipients, memberships } =
+                carried.map_err(|error| Failure::Other(error.to_string()))?;
+            print(&format!(
+                "copied {notifications} notifications that wait for {recipients} recipients, and {memberships} memberships\n"
+            ))
         }
         Some(Command::Healthcheck { ops_url }) => Ok(commands::healthcheck::run(&ops_url).await?),
     }

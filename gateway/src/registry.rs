@@ -353,6 +353,12 @@ impl Registry {
         users
     }
 
+    /// Everything that waits for somebody: user, number, and when it is due, in seconds of log time.
+    #[must_use]
+    pub fn pending(&self) -> Vec<(Arc<str>, u64, u32)> {
+        self.shards.iter().flat_map(|shard| lock(shard).waiting().collect::<Vec<_>>()).collect()
+    }
+
     fn change(
         &self,
         user: &str,

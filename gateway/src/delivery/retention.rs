@@ -198,8 +198,12 @@ fn limit_of(state: &State) -> u64 {
 
 /// What to append so that what still holds rests on nothing before it.
 pub(super) fn renewals(state: &State, applied: u64) -> Vec<Bytes> {
+    renewals_as_of(state, AsOf { number: applied, log_time_s: seconds(state.log_time_ms()) })
+}
+
+/// The same for a log whose numbers and times are others.
+pub(super) fn renewals_as_of(state: &State, as_of: AsOf) -> Vec<Bytes> {
     let Some((_, settings)) = state.settings() else { return Vec::new() };
-    let as_of = AsOf { number: applied, log_time_s: seconds(state.log_time_ms()) };
     let topics = state.topics().all();
     let memberships =
         topics.iter().flat_map(|(topic, members)| members.iter().map(|user| (&**topic, &**user)));

@@ -223,6 +223,12 @@ impl Mailbox {
         self.slots.iter().filter(|slot| slot.state == SlotState::Pending).count() as u64
     }
 
+    /// What waits for its ack, and is more than a matter of seconds: each one's number, and when it is due.
+    pub fn waiting(&self) -> impl Iterator<Item = (u64, u32)> {
+        let pending = self.slots.iter().filter(|slot| slot.state == SlotState::Pending && !slot.volatile);
+        pending.map(|slot| (slot.number, slot.expires_at_s))
+    }
+
     /// Bytes of the frames that wait for their ack.
     #[must_use]
     pub fn pending_bytes(&self) -> u64 {

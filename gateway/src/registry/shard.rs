@@ -286,6 +286,13 @@ impl Shard {
         })
     }
 
+    /// What waits for whom: user, number, and when it is due.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Arc<str>, u64, u32)> {
+        self.users.iter().flat_map(|user| {
+            user.mailbox.waiting().map(|(number, due_s)| (Arc::clone(&user.name), number, due_s))
+        })
+    }
+
     pub(super) fn totals(&self) -> Totals {
         Totals { known_users: self.users.len() as u64, online_users: self.online_users, ledger: self.ledger }
     }
