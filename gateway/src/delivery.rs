@@ -132,7 +132,9 @@ pub enum StartError {
 impl From<FollowError> for StartError {
     fn from(error: FollowError) -> Self {
         match error {
-            FollowError::Tail(TailError::Changed(why)) => Self::Changed(why),
+            FollowError::Tail(error @ (TailError::Changed(_) | TailError::Trimmed { .. })) => {
+                Self::Changed(error.to_string())
+            }
             error => Self::Unusable(error.to_string()),
         }
     }
@@ -314,7 +316,8 @@ async fn commit_and_follow(
         error = follower.run(lifecycle.clone()) => error,
     };
     shared.waiters.abandon(&error.to_string());
-    if let TailError::Changed(_) = error {
+    let is_trimmed = matches!(error, TailError::Trimmed { .. }) && shared.log.durability().is_shared();
+    if is_trimmed || matches!(error, TailError::Changed(_)) {
         // Nothing is pushed any more; whoever is connected comes back to what holds now.
         shared.applied.halt();
         lifecycle.start_over();

@@ -83,6 +83,7 @@ impl TopicsApi {
         topic: Path<TopicParam>,
     ) -> Answer<TopicResponse, Looking> {
         let topic = &topic.0.0;
+        self.delivery.catch_up().await;
         Answer::from(Ok(answer(TopicAnswer::new(topic.as_str(), self.delivery.subscribers(topic)))))
     }
 

@@ -86,6 +86,7 @@ impl UsersApi {
         user: Path<UserParam>,
     ) -> Answer<UserResponse, Looking> {
         let user = &user.0.0;
+        self.delivery.catch_up().await;
         let summary = self.presence.user(user).await;
         let answer = UserAnswer::new(user.as_str(), &summary, |number| self.delivery.position(number));
         Answer::from(Ok(UserResponse::Found(Json(answer))))
@@ -136,6 +137,7 @@ impl UsersApi {
         /// The user id, percent-encoded.
         user: Path<UserParam>,
     ) -> Answer<TopicsResponse, Looking> {
+        self.delivery.catch_up().await;
         let topics = self.delivery.topics_of(&user.0.0).iter().map(|name| String::from(&**name)).collect();
         Answer::from(Ok(TopicsResponse::Found(Json(UserTopics { topics }))))
     }

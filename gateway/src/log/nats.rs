@@ -57,6 +57,9 @@ const RESERVE: u64 = 10;
 /// How long somebody waits for this node's copy to have what the stream has.
 const COPY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Between two attempts to open it.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// How to open the log.
 #[derive(Debug, Clone)]
 pub struct NatsOptions {
@@ -114,8 +117,26 @@ impl NatsLog {
     /// # Errors
     /// [`NatsError`].
     pub async fn open(connection: Connection, options: NatsOptions, clock: Clock) -> Result<Self, NatsError> {
-        let NatsOptions { stream: settings, copy_directory, timeout, new_epoch, random } = options;
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + options.timeout;
+        loop {
+            match Self::try_to_open(connection.clone(), options.clone(), clock.clone(), deadline).await {
+                // A leader that was just lost: there will be another one.
+                Err(NatsError::Asked(why)) if Instant::now() + RETRY < deadline => {
+                    tracing::info!(why, "the stream does not answer; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_to_open(
+        connection: Connection,
+        options: NatsOptions,
+        clock: Clock,
+        deadline: Instant,
+    ) -> Result<Self, NatsError> {
+        let NatsOptions { stream: settings, copy_directory, new_epoch, random, .. } = options;
         let stream = Stream::open(&connection, &settings, deadline).await?;
         let mut standing = stream.standing().await.map_err(NatsError::Asked)?;
         if new_epoch {
@@ -356,8 +377,14 @@ impl Tail for NatsTail {
             tokio::select! {
                 biased;
                 () = self.shared.changed.cancelled() => Err(self.shared.why()),
-                entries = self.inner.next() => {
-                    Ok(entries?.into_iter().map(copy::shown).collect())
+                entries = self.inner.next() => match entries {
+                    Ok(entries) => Ok(entries.into_iter().map(copy::shown).collect()),
+                    // The copy is damaged; the stream is not.
+                    Err(TailError::Unavailable(why)) if self.shared.copy.ended().is_none() => {
+                        copy::give_up(&self.shared.copy_directory);
+                        Err(TailError::Changed(why))
+                    }
+                    Err(error) => Err(error),
                 }
             }
         })

@@ -41,6 +41,9 @@ pub(super) const EVENT_PERIOD_MS: u64 = 10_000;
 /// that hangs keeps its connections.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long one server may take to answer a connect, before another one is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Between two attempts to connect while the gateway starts.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -201,6 +204,7 @@ async fn connect_options(
         // Answers come from the node that has them, not from this one.
         .no_echo()
         .ping_interval(PING_INTERVAL)
+        .connection_timeout(CONNECT_TIMEOUT)
         .reconnect_delay_callback(|attempts| {
             let doubled = Duration::from_millis(20) * (1 << attempts.min(6) as u32);
             doubled.min(MAX_RECONNECT_DELAY)

@@ -283,6 +283,12 @@ pub(super) fn contradict(directory: &Path, epoch: Epoch) {
     }
 }
 
+/// Notes that the copy cannot be used any more, although the stream is what it was.
+pub(super) fn give_up(directory: &Path) {
+    // What cannot be written now is found damaged again.
+    let _ = fs::write(directory.join(CONTRADICTED), "damaged");
+}
+
 /// Removes the copy, but not its mark.
 fn remove(directory: &Path) -> Result<(), NatsError> {
     let failed = |path: PathBuf| move |error| NatsError::File { path, error };

@@ -1,11 +1,13 @@
 //! Servers, and gateways that share a stream on them.
 
+use std::time::Duration;
+
 use gateway::config::{Config, LogStore, NatsAddress};
 use serde_json::Value;
 
 use crate::harness::{Gateway, within};
 use crate::nats_server::NatsCluster;
-use crate::process_harness::{Folder, Server, until_some};
+use crate::process_harness::{Folder, Server};
 
 /// The stream of every test: each has servers of its own.
 pub(super) const STREAM: &str = "notify";
@@ -15,6 +17,12 @@ pub(super) struct Shared {
     pub(super) cluster: NatsCluster,
     folder: Folder,
 }
+
+/// Servers take their time to agree on a leader, the more so on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often it is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Gateways inside the test.
 pub(super) struct Nodes {
@@ -97,6 +105,21 @@ impl Nodes {
             gateway.stop().await;
         }
     }
+}
+
+/// Looks again and again until `look` finds something, longer than others would wait.
+pub(super) async fn until_some<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = async {
+        let mut interval = tokio::time::interval(LOOK_EVERY);
+        loop {
+            interval.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, found).await;
+    found.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain: {what}"))
 }
 
 /// Waits until the gateways with these operators' listeners have applied the same, and makes sure that it led to the same.

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::nodes::{Nodes, agree, start_process};
+use super::nodes::{Nodes, agree, start_process, until_some};
 use crate::harness::{Dial, Gateway};
 use crate::nats_server::NatsCluster;
-use crate::process_harness::{Folder, send, until_some};
+use crate::process_harness::{Folder, send};
 
 async fn readiness(gateway: &Gateway) -> (u16, String) {
     let url = format!("http://{}/health/ready", gateway.operators_address());

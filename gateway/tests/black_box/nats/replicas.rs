@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use super::nodes::{Nodes, STREAM, Shared};
+use super::nodes::{Nodes, STREAM, Shared, until_some};
 use crate::harness::{Gateway, Receiver};
 use crate::nats_server::{NatsCluster, NatsServer};
-use crate::process_harness::until_some;
 
 /// Notifications that have to be accepted after each fault.
 const ENOUGH: usize = 30;
