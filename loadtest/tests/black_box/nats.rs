@@ -4,7 +4,6 @@
 mod cluster;
 #[path = "../../../gateway/tests/black_box/nats_server.rs"]
 #[expect(dead_code, reason = "the gateway's tests use more of it")]
-#[expect(clippy::disallowed_methods, reason = "a server has no other event than that it answers")]
 mod nats_server;
 
 use std::time::Duration;
@@ -42,10 +41,13 @@ impl Cluster {
             .option("--duration", &format!("{seconds}s"))
             .option("--warm-up", "0s")
             .option("--send-timeout", "3s")
-            .option("--drain-timeout", "40s")
+            // Whoever is behind is waited for; the end of everything is not.
+            .option("--settle", "30s")
+            .option("--drain-timeout", "50s")
             .option("--metrics-listen", "127.0.0.1:0")
             .option("--linger", "0s")
-            .option("--ops-url", &self.ops_url());
+            .option("--ops-url", &self.ops_url())
+            .gate("longest_outage<45s");
         let mut running: Running = test.start().await;
         let load = Load { metrics: metrics_of(&mut running).await };
         load.accepted(2 * RATE).await;
@@ -84,7 +86,7 @@ async fn nothing_is_lost_whatever_part_of_a_cluster_dies() {
             let leader = cluster.leader(None).await;
             cluster.servers.servers()[leader].kill();
             cluster.leader(Some(leader)).await;
-            cluster.servers.servers()[leader].restart();
+            cluster.servers.servers()[leader].restart().await;
         })
         .await;
 
@@ -117,21 +119,20 @@ async fn nothing_is_lost_whatever_part_of_a_cluster_dies() {
         .survives("all servers are killed at once", 8, async |cluster, _| {
             let servers = cluster.servers.servers();
             servers.iter_mut().for_each(nats_server::NatsServer::kill);
-            servers.iter_mut().for_each(nats_server::NatsServer::restart);
+            for server in servers {
+                server.restart().await;
+            }
         })
         .await;
 
-    cluster.bound_mailboxes(500);
+    // Fewer than mailboxes hold by now: what goes is decided in the log, also for the gateway that was started with more.
+    cluster.bound_mailboxes(30);
     cluster
-        .survives(
-            "one gateway after the other is replaced, with smaller mailboxes",
-            15,
-            async |cluster, _| {
-                for index in 0..3 {
-                    cluster.gateways[index].stop().await;
-                    cluster.start_gateway(index).await;
-                }
-            },
-        )
+        .survives("two of three gateways are replaced, with smaller mailboxes", 12, async |cluster, _| {
+            cluster.replace(0).await;
+            cluster.replace(1).await;
+        })
         .await;
+
+    cluster.survives("the third one is replaced", 6, async |cluster, _| cluster.replace(2).await).await;
 }

@@ -60,7 +60,7 @@ struct Computed {
 impl Cluster {
     /// Starts everything and waits until it is ready.
     pub(super) async fn start() -> Self {
-        let servers = NatsCluster::start(3);
+        let servers = NatsCluster::start(3).await;
         let (log, folder) = (servers.log(NAME), TempDir::new().unwrap());
         let mut cluster =
             Self { servers, gateways: Vec::new(), log, epoch: String::new(), mailbox: 1_000, folder };
@@ -114,6 +114,12 @@ impl Cluster {
         let url = format!("http://{ops}/health/ready");
         until_some("readiness", async || reqwest::get(&url).await.ok()?.status().is_success().then_some(()))
             .await;
+    }
+
+    /// Stops a gateway as a deploy does, and starts its successor.
+    pub(super) async fn replace(&mut self, index: usize) {
+        self.gateways[index].stop().await;
+        self.start_gateway(index).await;
     }
 
     /// The number of the server that leads the stream, as soon as it is another one than `before`.
