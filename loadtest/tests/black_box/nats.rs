@@ -64,12 +64,16 @@ fn nothing_is_wrong(what: &str, ended: Ended, due: u64) {
     let ended = ended.with(0, "PASSED");
     let summary = ended.summary();
     let deliveries = &summary.deliveries;
+    let seconds = |name: &str| summary.values.get(name).map_or(0.0, |micros| micros / 1e6);
     println!(
-        "{what}: no send accepted for {:.2} s at most, {} attempts failed, {} connections were made again; {:?}",
-        summary.values["longest_outage"] / 1e6,
+        "{what}: no send accepted for {:.2} s at most; a send took up to {:.2} s, a push {:.2} s, a reconnect {:.2} s; \
+         {} attempts failed, {} connections were made again",
+        seconds("longest_outage"),
+        seconds("post_max"),
+        seconds("push_max"),
+        seconds("resume_max"),
         deliveries.failed_attempts,
         summary.sockets.reconnected,
-        summary.marks,
     );
     assert_eq!([deliveries.offered, deliveries.accepted, deliveries.received], [due; 3], "{what}");
     let wrong = [deliveries.lost, deliveries.duplicates, deliveries.out_of_order, deliveries.unexpected];
