@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use loadtest::gate::Gate;
+use loadtest::nodes::{Nodes, http_url};
 use loadtest::plan::Plan;
 use loadtest::scenario::{Kind, Scenario};
 use loadtest::spawn::SpawnLog;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Resume(Options),
     /// Is anything lost when the gateway is restarted under load?
     Drain(Options),
+    /// Is anything lost when parts of a cluster die?
+    Failover(Options),
     /// Does anything grow or slow down over hours?
     Soak(Options),
     /// Explains the scenarios and everything a gate can be about.
@@ -85,10 +88,11 @@ pub(crate) struct Compare {
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The target.
-    #[arg(long, default_value = DEFAULT_URL, value_parser = http_url, help_heading = "Target")]
-    pub(crate) url: reqwest::Url,
-    /// The target's metrics, for its memory and processor time [default for the default --url: http://127.0.0.1:9464].
+    /// The target; of several gateways that share one log all of them, separated by commas: sockets and senders are spread
+    /// over them, and go to the next one when one fails.
+    #[arg(long, default_value = DEFAULT_URL, value_name = "URL,…", help_heading = "Target")]
+    pub(crate) url: Nodes,
+    /// The target's metrics (of several nodes: the first one's), for its memory and processor time [default for the default --url: http://127.0.0.1:9464].
     #[arg(long, value_parser = http_url, help_heading = "Target")]
     pub(crate) ops_url: Option<reqwest::Url>,
     /// What kind of server it is.
@@ -117,6 +121,9 @@ pub(crate) struct Options {
     /// drain: a command that restarts the target.
     #[arg(long, conflicts_with = "spawn", value_name = "COMMAND", help_heading = "Target")]
     pub(crate) restart_command: Option<String>,
+    /// failover: a command that does harm; without one somebody else does.
+    #[arg(long, value_name = "COMMAND", help_heading = "Target")]
+    pub(crate) fault_command: Option<String>,
     /// A file with an API key that may send.
     #[arg(long, value_name = "FILE", help_heading = "Target")]
     pub(crate) api_key_file: Option<PathBuf>,
@@ -230,6 +237,7 @@ impl Command {
             Self::Slow(options) => (Kind::Slow, options),
             Self::Resume(options) => (Kind::Resume, options),
             Self::Drain(options) => (Kind::Drain, options),
+            Self::Failover(options) => (Kind::Failover, options),
             Self::Soak(options) => (Kind::Soak, options),
             Self::List | Self::Merge { .. } | Self::Compare(_) => return None,
         })
@@ -305,6 +313,7 @@ impl Options {
         let ramp = kind == Kind::Ramp;
         for (given, name, belongs) in [
             (self.restart_command.is_some(), "--restart-command", kind == Kind::Drain),
+            (self.fault_command.is_some(), "--fault-command", kind == Kind::Failover),
             (self.by_list, "--by-list", kind == Kind::Fanout),
             (self.slow_share.is_some(), "--slow-share", kind == Kind::Slow),
             (self.cut_every.is_some(), "--cut-every", kind == Kind::Resume),
@@ -315,7 +324,7 @@ impl Options {
             (self.duration.is_some(), "--duration", !ramp),
             (self.warm_up.is_some(), "--warm-up", !ramp),
             (self.shard.is_some(), "--shard", !matches!(kind, Kind::Ramp | Kind::Drain) && !self.spawn),
-            (self.spawn, "--spawn", self.adapter == TargetKind::Gateway),
+            (self.spawn, "--spawn", self.adapter == TargetKind::Gateway && kind != Kind::Failover),
         ] {
             if given && !belongs {
                 let name_of_kind = Scenario::of(kind).name;
@@ -349,22 +358,11 @@ impl Options {
         Ok(())
     }
 
-    /// Whether the target is on this machine.
-    pub(crate) fn is_on_loopback(&self) -> bool {
-        match self.url.host_str() {
-            Some("localhost") => true,
-            Some(host) => {
-                host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-            }
-            None => false,
-        }
-    }
-
     /// Where the target's metrics are, as far as that is known.
     pub(crate) fn metrics_of_target(&self) -> Option<String> {
         let given = self.ops_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
-        let is_default =
-            self.adapter == TargetKind::Gateway && self.url.as_str().trim_end_matches('/') == DEFAULT_URL;
+        let first = self.url.first().as_str().trim_end_matches('/');
+        let is_default = self.adapter == TargetKind::Gateway && first == DEFAULT_URL;
         given.or_else(|| is_default.then(|| DEFAULT_OPS_URL.to_owned()))
     }
 }
@@ -375,14 +373,6 @@ pub(crate) fn target_kinds() -> Vec<String> {
         .iter()
         .filter_map(|kind| Some(kind.to_possible_value()?.get_name().to_owned()))
         .collect()
-}
-
-fn http_url(text: &str) -> Result<reqwest::Url, String> {
-    let url: reqwest::Url = text.parse().map_err(|error| format!("no address: {error}"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("not http://… or https://…".to_owned());
-    }
-    Ok(url)
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::collector::{Series, locked};
 use crate::context::Context;
+use crate::nodes::Nodes;
 use crate::pacer::Tick;
 use crate::payload::Payload;
 use crate::sequence::SendOutcome;
@@ -34,8 +35,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// What the senders need beside the context.
 pub struct Attack {
-    /// The target's address, without a slash at the end.
-    pub url: String,
+    /// The addresses of the target's nodes, without a slash at the end.
+    pub urls: Vec<String>,
     /// Shared by all users: a client of its own would cost each of them 100 KiB.
     pub http: reqwest::Client,
     /// Goes with every send.
@@ -53,7 +54,7 @@ impl std::fmt::Debug for Attack {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Attack")
-            .field("url", &self.url)
+            .field("urls", &self.urls)
             .field("senders", &self.inboxes.len())
             .finish_non_exhaustive()
     }
@@ -63,7 +64,7 @@ impl Attack {
     /// Prepares so many senders; what is due for the n-th goes into the n-th channel.
     #[must_use]
     pub fn new(
-        url: String,
+        nodes: &Nodes,
         http: reqwest::Client,
         authorization: Option<HeaderValue>,
         connector: Arc<Connector>,
@@ -75,7 +76,8 @@ impl Attack {
             .map(|(channel, inbox)| (channel, Mutex::new(Some(inbox))))
             .unzip();
         let tasks = TaskTracker::new();
-        (Self { url, http, authorization, connector, tasks, goose_reports, inboxes }, channels)
+        let urls = nodes.all().iter().map(|url| url.as_str().trim_end_matches('/').to_owned()).collect();
+        (Self { urls, http, authorization, connector, tasks, goose_reports, inboxes }, channels)
     }
 
     /// Lets goose launch the users and waits until all have ended, which they do when their channels are closed and empty.
@@ -86,7 +88,7 @@ impl Attack {
         let senders = self.inboxes.len();
         let reports = self.goose_reports.iter().map(|path| path.display().to_string()).collect();
         let mut configuration = GooseConfiguration::default();
-        configuration.host = Some(self.url.clone());
+        configuration.host = Some(self.urls[0].clone());
         configuration.users = Some(senders);
         // One a turn of goose's own loop.
         configuration.increase_rate = Some("20000".to_owned());
@@ -125,9 +127,9 @@ impl Attack {
         Box::pin(goose.execute()).await.map(drop)
     }
 
-    /// An adapter's request as it goes to the target, with the credential.
-    pub fn addressed(&self, request: &Request) -> reqwest::RequestBuilder {
-        let url = format!("{}{}", self.url, request.path);
+    /// An adapter's request as it goes to a node of the target, with the credential.
+    pub fn addressed(&self, request: &Request, node: usize) -> reqwest::RequestBuilder {
+        let url = format!("{}{}", self.urls[node], request.path);
         let mut builder = self.http.request(request.method.clone(), url).body(request.body.clone());
         builder = builder.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(authorization) = &self.authorization {
@@ -161,17 +163,19 @@ impl Attack {
         user.client = self.http.clone();
         let mut numbers: HashMap<usize, u32> = HashMap::new();
         let mut free_since = 0;
+        let mut node = user.weighted_users_index % self.urls.len();
         while let Some(tick) = inbox.recv().await {
             if context.give_up.is_cancelled() {
                 return;
             }
             let number = numbers.entry(tick.stream).or_default();
-            self.send_one(user, context, tick, *number, free_since).await;
+            node = self.send_one(user, context, tick, *number, free_since, node).await;
             *number += 1;
             free_since = context.collector.clock().now();
         }
     }
 
+    /// Sends what is due, beginning at this node; gives the one that answered last.
     async fn send_one(
         &self,
         user: &mut GooseUser,
@@ -179,7 +183,8 @@ impl Attack {
         tick: Tick,
         number: u32,
         free_since: u64,
-    ) {
+        mut node: usize,
+    ) -> usize {
         let collector = &context.collector;
         let (stream, writer) = (&context.streams[tick.stream], tick.stream);
         let begun = collector.clock().now();
@@ -192,11 +197,12 @@ impl Attack {
         let key = context.retry.then(|| format!("{}-{}-{number}", context.nonce, tick.stream));
         let request = context.adapter.send(&stream.destination, &payload.to_text(tick.size), key.as_deref());
         collector.counters.sent.fetch_add(1, Ordering::Relaxed);
+        collector.begin_send();
         // Once one attempt may have been accepted, only an acceptance says more.
         let mut if_given_up = SendOutcome::Refused;
         let mut repetitions = 0;
         let outcome = loop {
-            let (why, again) = match self.post(user, context, &request, repetitions).await {
+            let (why, again) = match self.post(user, context, &request, node, repetitions).await {
                 Answer::Accepted => break SendOutcome::Accepted,
                 Answer::Refused(why) => (format!("send refused: {why}"), false),
                 Answer::NotNow(why) => (format!("send refused for now: {why}"), true),
@@ -206,16 +212,20 @@ impl Attack {
                 }
             };
             collector.note_error(&why);
+            collector.counters.failed_attempts.fetch_add(1, Ordering::Relaxed);
             if !again || !context.retry || context.give_up.is_cancelled() {
                 break if_given_up;
             }
             collector.counters.retried.fetch_add(1, Ordering::Relaxed);
             repetitions += 1;
+            node = (node + 1) % self.urls.len();
             tokio::time::sleep(RETRY_AFTER).await;
         };
+        collector.end_send(outcome == SendOutcome::Accepted);
         let took = collector.clock().now() - begun;
         collector.note_due(writer, tick.intended, &[(Series::Post, took)]);
         context.settle(tick.stream, number, outcome);
+        node
     }
 
     /// Sends a request, as the beginning of a trace if there are any, and says what the answer means.
@@ -224,9 +234,10 @@ impl Attack {
         user: &mut GooseUser,
         context: &Context,
         request: &Request,
+        node: usize,
         repetitions: u32,
     ) -> Answer {
-        let mut builder = self.addressed(request);
+        let mut builder = self.addressed(request, node);
         let mut sending = None;
         if let Some(traces) = &context.traces {
             let (header, recorded) = traces.send(request, repetitions);

@@ -4,6 +4,7 @@
 //! end, and the counters are atomics. Which notification was lost is not known here: see [`crate::sequence`].
 
 mod distribution;
+mod outages;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -12,10 +13,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::clock::Clock;
 use crate::summary::{Interval, IntervalLatency, Latency, Mark, SERIES};
 
+use outages::Outages;
+
 pub use distribution::Distribution;
 
 /// Tasks that write at the same time rarely meet in one of so many.
 const SHARDS: usize = 8;
+
+/// From this on, microseconds, a span in which no send was accepted is marked in the plots.
+const MARKED_OUTAGE: u64 = 1_000_000;
 
 /// Texts of errors that are told apart.
 const MAX_ERRORS: usize = 20;
@@ -60,6 +66,8 @@ pub struct Counters {
     pub unknown: AtomicU64,
     /// Repetitions.
     pub retried: AtomicU64,
+    /// POSTs that were not accepted, repetitions included.
+    pub failed_attempts: AtomicU64,
     /// Receptions owed by what was accepted.
     pub expected: AtomicU64,
     /// Receptions that may come of what nobody can say.
@@ -98,6 +106,7 @@ pub struct Collector {
     shards: [Mutex<Shard>; SHARDS],
     /// The counters.
     pub counters: Counters,
+    outages: Mutex<Outages>,
     closes: Mutex<BTreeMap<u16, u64>>,
     errors: Mutex<BTreeMap<String, u64>>,
     marks: Mutex<Vec<Mark>>,
@@ -121,6 +130,7 @@ impl Collector {
             measure_from: AtomicU64::new(0),
             shards: Default::default(),
             counters: Counters::default(),
+            outages: Mutex::default(),
             closes: Mutex::default(),
             errors: Mutex::default(),
             marks: Mutex::default(),
@@ -179,6 +189,25 @@ impl Collector {
                 if *series == Series::Push { push } else { lateness }.note_roughly(*micros);
             }
         }
+    }
+
+    /// Notes that a send is begun; each one has to be ended.
+    pub fn begin_send(&self) {
+        locked(&self.outages).begin(self.clock.now());
+    }
+
+    /// Notes that a send was accepted, or is given up.
+    pub fn end_send(&self, accepted: bool) {
+        let ended = locked(&self.outages).end(self.clock.now(), accepted);
+        if let Some((began, lasted)) = ended.filter(|(_, lasted)| *lasted >= MARKED_OUTAGE) {
+            self.mark_at(began, format!("no send accepted for {:.1} s", seconds(lasted)));
+        }
+    }
+
+    /// The longest time in which sends were under way and none was accepted, microseconds.
+    #[must_use]
+    pub fn longest_outage(&self) -> u64 {
+        locked(&self.outages).longest(self.clock.now())
     }
 
     /// Notes that something went wrong.

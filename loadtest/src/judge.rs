@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::collector::{Counters, seconds};
 use crate::context::Context;
 use crate::gate::{Class, Gate, GateResult, Values, effective};
+use crate::nodes::Nodes;
 use crate::plan::Plan;
 use crate::run::Readings;
 use crate::scenario::Kind;
@@ -21,7 +22,7 @@ pub struct Evidence<'a> {
     /// What was planned.
     pub plan: &'a Plan,
     /// The target.
-    pub url: String,
+    pub nodes: &'a Nodes,
     /// The run.
     pub context: &'a Context,
     /// What the script found.
@@ -63,7 +64,7 @@ pub fn judge(evidence: Evidence<'_>) -> Summary {
         values.contains_key(gate.metric().name()) || !gate.metric().needs_the_targets_numbers()
     });
     let gates = judge_gates(&gates, &plan.flag_gates, &values, plan.baseline.as_ref());
-    let mut run = describe(plan, evidence.context.adapter.name(), evidence.url.clone());
+    let mut run = describe(plan, evidence.context.adapter.name(), evidence.nodes);
     run.offered_from_seconds = seconds(evidence.offered_from);
     if let Some(stage) = evidence.findings.stages.last() {
         // A growing rate ends where it was too much.
@@ -94,13 +95,14 @@ pub fn judge(evidence: Evidence<'_>) -> Summary {
 
 /// What is known of a run before it begins.
 #[must_use]
-pub fn describe(plan: &Plan, adapter: &str, url: String) -> Run {
+pub fn describe(plan: &Plan, adapter: &str, nodes: &Nodes) -> Run {
     Run {
         id: plan.run.clone(),
         scenario: plan.scenario.name.to_owned(),
         question: plan.scenario.question.to_owned(),
         started_at: plan.started_at.clone(),
-        url,
+        url: nodes.first().to_string(),
+        further_urls: nodes.all()[1..].iter().map(ToString::to_string).collect(),
         adapter: adapter.to_owned(),
         arguments: plan.arguments.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -121,10 +123,10 @@ pub fn describe(plan: &Plan, adapter: &str, url: String) -> Run {
 
 /// The summary of a run that did not take place, because the target cannot do what it asks.
 #[must_use]
-pub fn skipped(plan: &Plan, adapter: &str, url: String, why: &str) -> Summary {
+pub fn skipped(plan: &Plan, adapter: &str, nodes: &Nodes, why: &str) -> Summary {
     Summary {
         format: FORMAT,
-        run: describe(plan, adapter, url),
+        run: describe(plan, adapter, nodes),
         verdict: Verdict::Skipped,
         gates: Vec::new(),
         deliveries: Deliveries::default(),

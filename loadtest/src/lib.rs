@@ -7,7 +7,7 @@
 //! | room | modules |
 //! |---|---|
 //! | what is measured and said | `summary`, `metric`, `gate`, `payload`, `sequence`, `collector`, `clock`, `exporter`, `trace` |
-//! | the target | `target` (how it is spoken to), `security`, `spawn`, `restart`, `usage`, `set_up` |
+//! | the target | `target` (how it is spoken to), `nodes`, `security`, `spawn`, `restart`, `usage`, `set_up` |
 //! | the run | `scenario`, `plan`, `context`, `pacer`, `socket`, `attack`, `timeline`, `run`, `judge` |
 //! | what people see | `progress`, `report`, `compare`, `merge` |
 
@@ -21,6 +21,7 @@ pub mod gate;
 pub mod judge;
 pub mod merge;
 pub mod metric;
+pub mod nodes;
 pub mod pacer;
 pub mod payload;
 pub mod plan;

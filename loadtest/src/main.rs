@@ -15,6 +15,7 @@ use loadtest::exporter::{Exporter, Served};
 use loadtest::judge;
 use loadtest::merge::merge;
 use loadtest::metric::{METRICS, Metric};
+use loadtest::nodes::Nodes;
 use loadtest::plan::Plan;
 use loadtest::progress::Progress;
 use loadtest::report;
@@ -128,7 +129,7 @@ async fn perform(command: Command) -> Result<u8, Failure> {
 
 async fn run_scenario(kind: Kind, options: &Options) -> Result<u8, Failure> {
     let mut plan = options.plan(kind, std::env::args().skip(1).collect()).map_err(Failure::Usage)?;
-    if !options.spawn && !options.is_on_loopback() && !options.yes {
+    if !options.spawn && !options.url.are_on_loopback() && !options.yes {
         let url = &options.url;
         return Err(Failure::Usage(format!(
             "{url} is not on this machine: say --yes if you may put it under load"
@@ -143,7 +144,7 @@ async fn run_scenario(kind: Kind, options: &Options) -> Result<u8, Failure> {
     let adapter = options.adapter.adapter();
     let can_restart = options.spawn || options.restart_command.is_some();
     if let Some(why) = plan.scenario.missing(&adapter.abilities(), plan.by_list, can_restart) {
-        let summary = judge::skipped(&plan, adapter.name(), options.url.to_string(), why);
+        let summary = judge::skipped(&plan, adapter.name(), &options.url, why);
         show(&summary, None, options.report.as_deref(), options.json.as_deref())?;
         return Ok(summary.verdict.exit_code());
     }
@@ -152,9 +153,10 @@ async fn run_scenario(kind: Kind, options: &Options) -> Result<u8, Failure> {
     }
     let shared = tracing.as_ref().map(Settings::shared).unwrap_or_default();
     let target = target(&plan, options, shared).await?;
-    let exporter = Arc::new(Exporter::new(&plan.run, plan.scenario.name, target.url.as_str()));
+    let exporter = Arc::new(Exporter::new(&plan.run, plan.scenario.name, target.nodes.first().as_str()));
     let served = serve(&exporter, &options.metrics_listen).await?;
-    let traces = tracing.map(|settings| Traces::start(&settings, &plan.run, plan.scenario.name, &target.url));
+    let traces =
+        tracing.map(|settings| Traces::start(&settings, &plan.run, plan.scenario.name, target.nodes.first()));
     let traces = traces.transpose()?.map(Arc::new);
     let progress = if options.quiet { Progress::Quiet } else { Progress::Shown };
     let ended = run::run(&plan, target, exporter, traces.clone(), progress).await;
@@ -193,13 +195,14 @@ async fn target(
         })
         .await?;
         let watched = Watched::new(Some(Source::Process(spawned.process_id())));
-        let url = spawned
+        let url: reqwest::Url = spawned
             .url()
             .parse()
             .map_err(|error| Failure::SetUp(format!("the gateway's address: {error}")))?;
         let ops_url = Some(spawned.ops_url());
         let restarter = Restarter::Spawned(Box::new(spawned), watched.clone());
-        return Ok(Target { url, ops_url, adapter, security: Arc::new(security), watched, restarter });
+        let nodes = Nodes::one(url);
+        return Ok(Target { nodes, ops_url, adapter, security: Arc::new(security), watched, restarter });
     }
     let ops_url = options.metrics_of_target();
     let source = match (options.pid, &ops_url) {
@@ -209,9 +212,10 @@ async fn target(
         }
         (None, None) => None,
     };
-    let restarter = options.restart_command.clone().map_or(Restarter::Nobody, Restarter::Command);
-    let (url, security) = (options.url.clone(), Arc::new(security));
-    Ok(Target { url, ops_url, adapter, security, watched: Watched::new(source), restarter })
+    let command = options.restart_command.as_ref().or(options.fault_command.as_ref());
+    let restarter = command.cloned().map_or(Restarter::Nobody, Restarter::Command);
+    let (nodes, security) = (options.url.clone(), Arc::new(security));
+    Ok(Target { nodes, ops_url, adapter, security, watched: Watched::new(source), restarter })
 }
 
 /// Serves this tool's metrics. That the usual port is taken, by another run, is no reason not to run.

@@ -88,7 +88,7 @@ fn latencies(parts: &[Summary]) -> Result<BTreeMap<String, Latency>, String> {
 
 /// Shares and percentiles anew; of the rest, sums of counts and the largest of everything else.
 fn values(parts: &[Summary], whole: &Summary) -> BTreeMap<String, f64> {
-    const SUMMED: [&str; 14] = [
+    const SUMMED: [&str; 15] = [
         "lost",
         "lost_by_healthy",
         "goodbyes_missed",
@@ -100,6 +100,7 @@ fn values(parts: &[Summary], whole: &Summary) -> BTreeMap<String, f64> {
         "offered",
         "refused",
         "unknown",
+        "failed_attempts",
         "connects_failed",
         "missing_sockets",
         "unexpected_closes",
@@ -139,6 +140,8 @@ fn add_deliveries(whole: &mut Deliveries, part: &Deliveries) {
         refused,
         unknown,
         retried,
+        failed_attempts,
+        longest_outage,
         expected,
         received,
         lost,
@@ -156,6 +159,7 @@ fn add_deliveries(whole: &mut Deliveries, part: &Deliveries) {
         (&mut whole.refused, refused),
         (&mut whole.unknown, unknown),
         (&mut whole.retried, retried),
+        (&mut whole.failed_attempts, failed_attempts),
         (&mut whole.expected, expected),
         (&mut whole.received, received),
         (&mut whole.lost, lost),
@@ -166,6 +170,7 @@ fn add_deliveries(whole: &mut Deliveries, part: &Deliveries) {
     ] {
         *sum += more;
     }
+    whole.longest_outage = whole.longest_outage.max(*longest_outage);
     for (reason, gap) in gaps {
         let sum = whole.gaps.entry(reason.clone()).or_default();
         sum.gaps += gap.gaps;

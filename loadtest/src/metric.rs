@@ -29,7 +29,7 @@ pub struct Metric {
 const STATISTICS: [&str; 6] = ["p50", "p90", "p99", "p999", "p9999", "max"];
 
 /// Everything else that is measured: name, unit, class, explanation.
-pub const METRICS: [(&str, Unit, Class, &str); 30] = [
+pub const METRICS: [(&str, Unit, Class, &str); 32] = [
     ("lost", Unit::Count, Class::Delivery, "accepted and not received, announced or not"),
     ("unannounced", Unit::Count, Class::Delivery, "accepted and not received, and no gap said so"),
     ("lost_by_healthy", Unit::Count, Class::Delivery, "slow: what sockets that read did not receive"),
@@ -59,6 +59,13 @@ pub const METRICS: [(&str, Unit, Class, &str); 30] = [
     ("achieved", Unit::Share, Class::Latency, "accepted, of what was due"),
     ("refused", Unit::Count, Class::Latency, "sends that were refused for good"),
     ("unknown", Unit::Count, Class::Latency, "sends without an answer that tells"),
+    ("failed_attempts", Unit::Count, Class::Latency, "POSTs that were not accepted, each repetition counted"),
+    (
+        "longest_outage",
+        Unit::Duration,
+        Class::Latency,
+        "the longest time in which sends were under way and none was accepted",
+    ),
     ("connects_failed", Unit::Count, Class::Latency, "sockets that could not be opened at the first attempt"),
     ("all_connected", Unit::Duration, Class::Latency, "first connect to last welcome"),
     (

@@ -1,4 +1,4 @@
-//! Stopping the target and starting it again in the middle of a run.
+//! Stopping the target and starting it again in the middle of a run, and other harm done to it.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::spawn::{Restart, Spawned};
 use crate::timeline::Watched;
 use crate::usage::Source;
 
-/// How long a restart command may take.
+/// How long a command may take.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Who restarts the target.
@@ -16,7 +16,7 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(120);
 pub enum Restarter {
     /// This tool started it and can do it again.
     Spawned(Box<Spawned>, Watched),
-    /// A command of the operator's, given to `sh -c`.
+    /// A command of the operator's, given to `sh -c`; it may do other harm than to restart.
     Command(String),
     /// Nobody.
     Nobody,
@@ -42,11 +42,11 @@ impl Restarter {
                 shell.arg("-c").arg(&*command).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
                 match tokio::time::timeout(COMMAND_PATIENCE, shell.status()).await {
                     Ok(Ok(status)) if status.success() => Ok(None),
-                    Ok(Ok(status)) => Err(SetUpError(format!("the restart command ended with {status}"))),
-                    Ok(Err(error)) => Err(SetUpError(format!("the restart command cannot be run: {error}"))),
+                    Ok(Ok(status)) => Err(SetUpError(format!("the command ended with {status}"))),
+                    Ok(Err(error)) => Err(SetUpError(format!("the command cannot be run: {error}"))),
                     Err(_) => {
                         let seconds = COMMAND_PATIENCE.as_secs();
-                        Err(SetUpError(format!("the restart command has not ended after {seconds} s")))
+                        Err(SetUpError(format!("the command has not ended after {seconds} s")))
                     }
                 }
             }

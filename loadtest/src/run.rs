@@ -17,6 +17,7 @@ use crate::collector::Collector;
 use crate::context::{Context, Orders, Spread};
 use crate::exporter::Exporter;
 use crate::judge::{self, Evidence};
+use crate::nodes::Nodes;
 use crate::pacer::{self, Tick};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
@@ -46,9 +47,9 @@ const BREATH: Duration = Duration::from_millis(300);
 /// The target of a run.
 #[derive(Debug)]
 pub struct Target {
-    /// Its address.
-    pub url: reqwest::Url,
-    /// The address of its metrics.
+    /// Its addresses.
+    pub nodes: Nodes,
+    /// The address of the first one's metrics.
     pub ops_url: Option<String>,
     /// How it is spoken to.
     pub adapter: Arc<dyn Adapter>,
@@ -94,7 +95,7 @@ pub async fn run(
     let http = target.security.http_client(plan.send_timeout)?;
     let shard = plan.shard.map_or(0, |(number, _)| number);
     let connector = Connector::new(
-        &target.url,
+        &target.nodes,
         target.adapter.clone(),
         target.security.clone(),
         plan.connects_at_once,
@@ -102,10 +103,15 @@ pub async fn run(
         shard,
     );
     let connector = Arc::new(connector.await?);
-    let url = target.url.as_str().trim_end_matches('/').to_owned();
     let authorization = target.security.authorization();
-    let (attack, channels) =
-        Attack::new(url, http.clone(), authorization, connector, plan.senders, plan.goose_reports.clone());
+    let (attack, channels) = Attack::new(
+        &target.nodes,
+        http.clone(),
+        authorization,
+        connector,
+        plan.senders,
+        plan.goose_reports.clone(),
+    );
     let run = Run { plan, context, attack: Arc::new(attack), target, http, progress };
     run.go(channels).await
 }
@@ -169,7 +175,7 @@ impl Run<'_> {
         let readings = Readings { before, connected, offered, settled };
         let summary = judge::judge(Evidence {
             plan: self.plan,
-            url: self.target.url.to_string(),
+            nodes: &self.target.nodes,
             context: &self.context,
             findings,
             timeline,
@@ -220,7 +226,7 @@ impl Run<'_> {
     }
 
     async fn request(&self, request: &Request) -> Result<(), String> {
-        let response = self.attack.addressed(request).send().await.map_err(|error| error.to_string())?;
+        let response = self.attack.addressed(request, 0).send().await.map_err(|error| error.to_string())?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -250,7 +256,7 @@ impl Run<'_> {
                     .map_or_else(String::new, |(why, _)| format!(": {why}"));
                 return Err(SetUpError(format!(
                     "none of the {asked} sockets could be opened at {}{why}",
-                    self.target.url
+                    self.target.nodes
                 )));
             }
             if goose.is_finished() {

@@ -43,6 +43,8 @@ pub enum Kind {
     Resume,
     /// The target is restarted.
     Drain,
+    /// Parts of a cluster die.
+    Failover,
     /// A constant rate for hours.
     Soak,
 }
@@ -75,7 +77,7 @@ pub struct Scenario {
 }
 
 /// All of them, in the order in which one would run them.
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 9] = [
     Scenario {
         kind: Kind::Steady,
         name: "steady",
@@ -191,6 +193,19 @@ pub const SCENARIOS: [Scenario; 8] = [
         without: &[],
     },
     Scenario {
+        kind: Kind::Failover,
+        name: "failover",
+        question: "Is anything lost when parts of a cluster die?",
+        does: "spreads sockets and senders over the nodes (--url A,B,C) while somebody does them harm (--fault-command, or you): whoever is turned away goes to the next node, with its position or with the same Idempotency-Key",
+        read: "lost, duplicates and order_violations say it; longest_outage is how long no send was accepted; push p99 contains that time",
+        sockets: 2_000,
+        rate: 200.0,
+        seconds: 60,
+        warm_up_seconds: 0,
+        gates: &["achieved>=99.9%", "longest_outage<30s", "dispatch_p99<1s"],
+        without: &[],
+    },
+    Scenario {
         kind: Kind::Soak,
         name: "soak",
         question: "Does anything grow or slow down over hours?",
@@ -237,7 +252,7 @@ impl Scenario {
     /// Whether sends are repeated until somebody can say what became of them.
     #[must_use]
     pub fn retries(&self) -> bool {
-        self.kind == Kind::Drain
+        matches!(self.kind, Kind::Drain | Kind::Failover)
     }
 
     /// Why a target with these abilities cannot be asked this; `None`: it can.
@@ -248,11 +263,11 @@ impl Scenario {
                 Some("it cannot send to several users at once")
             }
             Kind::Fanout if !by_list && !abilities.topics => Some("it has no topics"),
-            Kind::Storm | Kind::Resume | Kind::Drain if !abilities.resume => {
+            Kind::Storm | Kind::Resume | Kind::Drain | Kind::Failover if !abilities.resume => {
                 Some("its sockets cannot be resumed")
             }
             Kind::Slow if !abilities.gaps => Some("it does not announce what a slow reader misses"),
-            Kind::Drain if !abilities.idempotency => {
+            Kind::Drain | Kind::Failover if !abilities.idempotency => {
                 Some("a send that failed cannot be repeated without harm")
             }
             Kind::Drain if !can_restart => {

@@ -44,6 +44,7 @@ pub async fn run(
     let orders = context.orders.subscribe();
     let mut client = Client {
         index,
+        node: index % connector.nodes(),
         context,
         connector,
         orders,
@@ -69,6 +70,8 @@ pub async fn run(
 
 struct Client {
     index: usize,
+    /// Where it connects: after each connection that ended or was refused, the next one.
+    node: usize,
     context: Arc<Context>,
     connector: Arc<Connector>,
     orders: watch::Receiver<Orders>,
@@ -110,21 +113,29 @@ enum Ended {
 }
 
 impl Client {
+    fn next_node(&mut self) {
+        self.node = (self.node + 1) % self.connector.nodes();
+    }
+
     fn receiver(&self) -> &Receiver {
         &self.context.receivers[self.index]
     }
 
+    /// Tries each node once.
     async fn first_connect(&mut self) -> Option<Socket> {
-        match self.connect().await {
-            Ok((socket, welcomed)) => {
-                self.context.collector.note_connect(self.index, self.began, welcomed);
-                Some(socket)
-            }
-            Err(refused) => {
-                self.context.collector.note_error(&format!("connect: {}", refused.why));
-                None
+        for _ in 0..self.connector.nodes() {
+            match self.connect().await {
+                Ok((socket, welcomed)) => {
+                    self.context.collector.note_connect(self.index, self.began, welcomed);
+                    return Some(socket);
+                }
+                Err(refused) => {
+                    self.context.collector.note_error(&format!("connect: {}", refused.why));
+                    self.next_node();
+                }
             }
         }
+        None
     }
 
     /// Reads, and comes back whenever the connection ends, until the run is over.
@@ -170,6 +181,7 @@ impl Client {
         let clock = self.context.collector.clock();
         let mut wanted = None;
         loop {
+            self.next_node();
             if self.rest(pause).await {
                 return None;
             }
@@ -204,6 +216,7 @@ impl Client {
         let receiver = &self.context.receivers[self.index];
         let attempt = self.connector.connect(
             self.index,
+            self.node,
             &receiver.user,
             self.position.as_deref(),
             receiver.slow,

@@ -81,8 +81,11 @@ pub struct Run {
     pub question: String,
     /// When it began, RFC 3339, UTC.
     pub started_at: String,
-    /// The target's address.
+    /// The target's address; of several nodes the first one's.
     pub url: String,
+    /// The addresses of its other nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_urls: Vec<String>,
     /// The kind of target: `gateway`, `fastapi`.
     pub adapter: String,
     /// How it was called, without the program.
@@ -139,6 +142,12 @@ pub struct Deliveries {
     pub unknown: u64,
     /// POSTs that were repeated with the same Idempotency-Key.
     pub retried: u64,
+    /// POSTs that were not accepted, each repetition counted.
+    #[serde(default)]
+    pub failed_attempts: u64,
+    /// The longest time in which sends were under way and none was accepted, microseconds.
+    #[serde(default)]
+    pub longest_outage: u64,
     /// Receptions that the target owes.
     pub expected: u64,
     /// Of these, the ones that happened.

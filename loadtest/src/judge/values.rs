@@ -18,6 +18,8 @@ impl Evidence<'_> {
         judged.offered = self.counter(|counters| &counters.offered);
         judged.sent = self.counter(|counters| &counters.sent);
         judged.retried = self.counter(|counters| &counters.retried);
+        judged.failed_attempts = self.counter(|counters| &counters.failed_attempts);
+        judged.longest_outage = self.context.collector.longest_outage();
         judged
     }
 
@@ -56,6 +58,7 @@ impl Evidence<'_> {
         count("offered", deliveries.offered);
         count("refused", deliveries.refused);
         count("unknown", deliveries.unknown);
+        count("failed_attempts", deliveries.failed_attempts);
         count("samples", latencies.get("push").map_or(0, |push| push.count));
         count("connects_failed", self.counter(|counters| &counters.connects_failed));
         count("missing_sockets", self.sockets_less());
@@ -67,6 +70,8 @@ impl Evidence<'_> {
         count("target_failures", self.findings.failures.len() as u64);
         let offered = (deliveries.offered > 0).then_some(float(deliveries.offered));
         set("achieved", offered.map(|offered| float(deliveries.accepted) / offered));
+        let outage = (deliveries.sent > 0).then_some(float(deliveries.longest_outage));
+        set("longest_outage", outage);
         set("log_append_p99", self.log_append_p99);
         set("ledger_imbalance", self.ledger.map(f64::abs));
         set("all_connected", self.context.collector.all_connected().map(float));

@@ -188,6 +188,7 @@ fn run(seconds: f64) -> Run {
         question: "Does everything arrive, and how fast, at a constant rate?".to_owned(),
         started_at: "2026-11-02T09:14:07Z".to_owned(),
         url: "http://127.0.0.1:8080".to_owned(),
+        further_urls: Vec::new(),
         adapter: "gateway".to_owned(),
         arguments: arguments.map(str::to_owned).into(),
         version: "0.1.0".to_owned(),

@@ -1,5 +1,7 @@
 //! The page: one file that needs nothing else, no script and no network, in the light, in the dark and on paper.
 
+use std::slice;
+
 use askama::Template;
 
 use crate::gate::GateResult;
@@ -144,7 +146,7 @@ fn run(summary: &Summary) -> Vec<(&'static str, String)> {
     let shard = run.shard.map_or_else(|| "1 of 1".to_owned(), |(part, parts)| format!("{part} of {parts}"));
     let cores = if run.cores == 1 { "1 core".to_owned() } else { format!("{} cores", run.cores) };
     vec![
-        ("Target", run.url.clone()),
+        ("Target", [slice::from_ref(&run.url), &run.further_urls].concat().join(", ")),
         ("Kind of target", run.adapter.clone()),
         ("Started", run.started_at.clone()),
         ("Machine of this tool", cores),

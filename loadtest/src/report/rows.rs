@@ -28,8 +28,19 @@ impl Row {
 
 /// What was sent.
 pub(crate) fn sent(deliveries: &Deliveries) -> Vec<Row> {
-    let Deliveries { offered, sent, accepted, refused, unknown, retried, .. } = *deliveries;
+    let Deliveries {
+        offered,
+        sent,
+        accepted,
+        refused,
+        unknown,
+        retried,
+        failed_attempts,
+        longest_outage,
+        ..
+    } = *deliveries;
     let count = number::count;
+    let outage = if sent == 0 { number::NOT_MEASURED.to_owned() } else { number::micros(longest_outage) };
     vec![
         Row::new("offered", count(offered), "notifications that were due"),
         Row::new("sent", count(sent), of(sent, offered, "offered")),
@@ -37,6 +48,8 @@ pub(crate) fn sent(deliveries: &Deliveries) -> Vec<Row> {
         Row::new("refused", count(refused), "for good: nothing was delivered").bad_if(refused > 0),
         Row::new("unknown", count(unknown), "no answer that tells").bad_if(unknown > 0),
         Row::new("retried", count(retried), "repeated with the same key"),
+        Row::new("failed attempts", count(failed_attempts), "not accepted, each repetition counted"),
+        Row::new("longest outage", outage, "sends under way, none accepted"),
     ]
 }
 

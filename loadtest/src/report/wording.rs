@@ -33,7 +33,11 @@ pub(crate) fn headline(run: &Run) -> String {
     let noun = if run.sockets == 1 { "socket" } else { "sockets" };
     let (rate, duration) = (number::rate(run.rate), number::seconds(run.duration_seconds));
     let part = run.shard.map(|(part, parts)| format!(", part {part} of {parts}")).unwrap_or_default();
-    format!("{}: {sockets} {noun}, {rate} for {duration}{part}", run.scenario)
+    let nodes = match run.further_urls.len() {
+        0 => String::new(),
+        further => format!(" on {} nodes", further + 1),
+    };
+    format!("{}: {sockets} {noun}{nodes}, {rate} for {duration}{part}", run.scenario)
 }
 
 /// Why the verdict is what it is: the criteria that do not hold, or else what the verdict means and the first note.

@@ -69,6 +69,7 @@ pub async fn play(stagehand: Stagehand<'_>) -> Findings {
         Kind::Slow => stagehand.slow().await,
         Kind::Resume => stagehand.resume().await,
         Kind::Drain => stagehand.drain().await,
+        Kind::Failover => stagehand.failover().await,
     }
 }
 
@@ -229,6 +230,21 @@ impl Stagehand<'_> {
             }
         }
         findings.all_back = self.until_back(since, before, sockets).await;
+        findings
+    }
+
+    /// Does harm after a third, if it knows how to.
+    async fn failover(self) -> Findings {
+        let mut findings = Findings::default();
+        if matches!(self.restarter, Restarter::Nobody) {
+            return findings;
+        }
+        self.wait_for_part(1.0 / 3.0).await;
+        self.context.collector.mark("harm is done");
+        match self.restarter.restart().await {
+            Ok(_) => self.context.collector.mark("the harm is over"),
+            Err(error) => findings.failures.push(error.0),
+        }
         findings
     }
 }

@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::clock::Clock;
+use crate::nodes::Nodes;
 use crate::security::Security;
 use crate::set_up::SetUpError;
 use crate::target::{Adapter, Incoming};
@@ -37,17 +38,25 @@ const SLOW_RECEIVE_BUFFER_BYTES: usize = 4_096;
 /// Sockets from one source address: far enough below the 28,232 ports that Linux gives out by default for one target.
 const SOCKETS_PER_ADDRESS: usize = 4_000;
 
-/// Opens sockets at one target.
+/// Opens sockets at the nodes of one target.
 pub struct Connector {
     adapter: Arc<dyn Adapter>,
-    /// `ws://…` or `wss://…`, without a slash at the end.
-    base: String,
-    address: SocketAddr,
+    nodes: Vec<Node>,
     security: Arc<Security>,
     tls: Option<Arc<rustls::ClientConfig>>,
     permits: Semaphore,
-    /// Whether source addresses are chosen, beginning with this one.
-    sources: Option<Ipv4Addr>,
+    /// Where source addresses begin, for nodes that want them chosen.
+    first_source: Ipv4Addr,
+}
+
+/// Where one node listens.
+#[derive(Debug)]
+struct Node {
+    /// `ws://…` or `wss://…`, without a slash at the end.
+    base: String,
+    address: SocketAddr,
+    /// Whether source addresses are chosen.
+    chooses_sources: bool,
 }
 
 /// A socket that is ready.
@@ -77,54 +86,54 @@ impl From<String> for Refused {
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Connector")
-            .field("base", &self.base)
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Connector").field("nodes", &self.nodes).finish_non_exhaustive()
     }
 }
 
 impl Connector {
-    /// Prepares to open sockets at `url` (`http://…`), at most `at_once` at the same time; the source addresses of a target
+    /// Prepares to open sockets at these nodes, at most `at_once` at the same time; the source addresses of a target
     /// on loopback are chosen if there will be more than fit one, from a part of 127.0.0.0/8 that belongs to this `shard`.
     ///
     /// # Errors
-    /// When the address is none, does not resolve, or the certificate authority cannot be used.
+    /// When an address is none, does not resolve, or the certificate authority cannot be used.
     pub async fn new(
-        url: &reqwest::Url,
+        nodes: &Nodes,
         adapter: Arc<dyn Adapter>,
         security: Arc<Security>,
         at_once: usize,
         sockets: usize,
         shard: usize,
     ) -> Result<Self, SetUpError> {
-        let host = url.host_str().ok_or_else(|| SetUpError(format!("{url} has no host")))?;
-        let port = url.port_or_known_default().unwrap_or(80);
-        let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
-        let address = found.ok().and_then(|mut found| found.next());
-        let address = address.ok_or_else(|| SetUpError(format!("the address of {host} is not known")))?;
         let several = sockets > SOCKETS_PER_ADDRESS || shard > 0;
         let block = u8::try_from(shard % 200).expect("below 200");
-        let sources = matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback() && several);
+        let mut found = Vec::new();
+        for url in nodes.all() {
+            found.push(Node::find(url, several).await?);
+        }
         Ok(Self {
             adapter,
-            base: url.as_str().trim_end_matches('/').replacen("http", "ws", 1),
-            address,
+            nodes: found,
             tls: security.tls()?,
             security,
             permits: Semaphore::new(at_once),
-            sources: sources.then(|| Ipv4Addr::new(127, 1, block, 1)),
+            first_source: Ipv4Addr::new(127, 1, block, 1),
         })
     }
 
-    /// Opens a user's socket and waits for its welcome.
+    /// How many nodes there are.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Opens a user's socket at a node and waits for its welcome.
     ///
     /// # Errors
     /// [`Refused`]; a welcome that does not come is one, too.
     pub async fn connect(
         &self,
         index: usize,
+        node: usize,
         user: &str,
         after: Option<&str>,
         slow: bool,
@@ -132,7 +141,7 @@ impl Connector {
     ) -> Result<Connected, Refused> {
         let _permit = self.permits.acquire().await.map_err(|_| "the run is over".to_owned())?;
         let began = clock.now();
-        match tokio::time::timeout(TIMEOUT, self.open(index, user, after, slow)).await {
+        match tokio::time::timeout(TIMEOUT, self.open(index, &self.nodes[node], user, after, slow)).await {
             Ok(opened) => opened.map(|(socket, position)| Connected { socket, position, began }),
             Err(_) => Err(format!("no welcome within {} s", TIMEOUT.as_secs()).into()),
         }
@@ -141,11 +150,12 @@ impl Connector {
     async fn open(
         &self,
         index: usize,
+        node: &Node,
         user: &str,
         after: Option<&str>,
         slow: bool,
     ) -> Result<(Socket, Option<String>), Refused> {
-        let url = format!("{}{}", self.base, self.adapter.socket_path(user, after));
+        let url = format!("{}{}", node.base, self.adapter.socket_path(user, after));
         let mut request = url.into_client_request().map_err(|error| error.to_string())?;
         let token = self.security.token_for(user);
         let offered: Vec<String> = self
@@ -160,7 +170,7 @@ impl Connector {
             value.set_sensitive(true);
             request.headers_mut().insert("sec-websocket-protocol", value);
         }
-        let stream = self.tcp(index, slow).await.map_err(|error| words(&error))?;
+        let stream = self.tcp(index, node, slow).await.map_err(|error| words(&error))?;
         let connector = self.tls.clone().map(tokio_tungstenite::Connector::Rustls);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -174,21 +184,21 @@ impl Connector {
         Ok((socket, position))
     }
 
-    async fn tcp(&self, index: usize, slow: bool) -> std::io::Result<TcpStream> {
-        let domain = Domain::for_address(self.address);
+    async fn tcp(&self, index: usize, node: &Node, slow: bool) -> std::io::Result<TcpStream> {
+        let domain = Domain::for_address(node.address);
         let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         if slow {
             SockRef::from(&socket).set_recv_buffer_size(SLOW_RECEIVE_BUFFER_BYTES)?;
         }
-        if let Some(first) = self.sources {
+        if node.chooses_sources {
             // Otherwise the kernel looks for a port that is free for every target, for seconds when many are taken.
             nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
             let further = u32::try_from(index / SOCKETS_PER_ADDRESS).unwrap_or(0);
-            let source = Ipv4Addr::from_bits(first.to_bits() + further);
+            let source = Ipv4Addr::from_bits(self.first_source.to_bits() + further);
             socket.bind(&SocketAddr::from((source, 0)).into())?;
         }
-        TcpSocket::from_std_stream(socket.into()).connect(self.address).await
+        TcpSocket::from_std_stream(socket.into()).connect(node.address).await
     }
 
     /// Waits for the welcome; gives the position it names. A target may open a socket only to say when to come back.
@@ -217,6 +227,21 @@ impl Connector {
             };
             return Err(Refused { why, come_back_in });
         }
+    }
+}
+
+impl Node {
+    async fn find(url: &reqwest::Url, several_sources: bool) -> Result<Self, SetUpError> {
+        let host = url.host_str().ok_or_else(|| SetUpError(format!("{url} has no host")))?;
+        let port = url.port_or_known_default().unwrap_or(80);
+        let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
+        let address = found.ok().and_then(|mut found| found.next());
+        let address = address.ok_or_else(|| SetUpError(format!("the address of {host} is not known")))?;
+        Ok(Self {
+            base: url.as_str().trim_end_matches('/').replacen("http", "ws", 1),
+            address,
+            chooses_sources: matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback() && several_sources),
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinHandle;
 
-pub(crate) use gateway::{Gateway, binary as gateway_binary};
+pub(crate) use gateway::{Gateway, Greeted, binary as gateway_binary};
 
 /// No single step of a test takes longer, not even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

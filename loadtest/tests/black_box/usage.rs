@@ -7,7 +7,8 @@ use tokio::net::TcpListener;
 use crate::harness::{Gateway, LoadTest};
 
 /// Every scenario there is.
-const SCENARIOS: [&str; 8] = ["steady", "ramp", "fanout", "storm", "slow", "resume", "drain", "soak"];
+const SCENARIOS: [&str; 9] =
+    ["steady", "ramp", "fanout", "storm", "slow", "resume", "drain", "failover", "soak"];
 
 /// An address at which nothing listens: the port was free a moment ago.
 async fn nobody() -> String {
@@ -62,6 +63,8 @@ async fn values_that_make_no_sense_are_usage_errors_that_say_which() {
         ("--size", "huge"),
         ("--url", "ftp://127.0.0.1:8000"),
         ("--url", "not a url"),
+        ("--url", "http://127.0.0.1:1,"),
+        ("--url", "http://127.0.0.1:1,http://127.0.0.1:1/"),
         ("--adapter", "pigeon"),
         ("--spawn-log", "paper"),
         ("--shard", "0/2"),
@@ -115,6 +118,7 @@ async fn a_target_on_another_machine_is_refused_without_yes_and_nothing_is_sent(
         "http://localhost.gateway.invalid:8000".to_owned(),
         "http://127.0.0.1.gateway.invalid:8000".to_owned(),
         "http://127.0.0.1:8000@gateway.invalid:8000".to_owned(),
+        format!("http://127.0.0.1:{port},http://192.0.2.1:8000"),
     ];
     for url in elsewhere {
         let ended = LoadTest::against("steady", &url).run().await.refused(1);

@@ -15,7 +15,7 @@ use super::within_patience;
 pub(crate) struct Gateway {
     pub(crate) http: SocketAddr,
     pub(crate) ops: SocketAddr,
-    _child: Child,
+    child: Child,
     /// Open as long as the gateway runs, which may say more.
     _output: Lines<BufReader<ChildStdout>>,
     _folder: TempDir,
@@ -25,16 +25,39 @@ impl Gateway {
     /// Starts one and waits until it has greeted.
     pub(crate) async fn start() -> Self {
         let folder = TempDir::new().unwrap();
-        let mut child = Command::new(binary().await)
-            .args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log", "memory"])
-            .env_clear()
-            .current_dir(folder.path())
-            .kill_on_drop(true)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(binary().await);
+        command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log", "memory"]);
+        command.env_clear().current_dir(folder.path()).stderr(Stdio::null());
+        let Greeted { http, ops, child, output } = Greeted::spawn(command).await;
+        Self { http, ops, child, _output: output, _folder: folder }
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    pub(crate) fn ops_url(&self) -> String {
+        format!("http://{}", self.ops)
+    }
+}
+
+/// A gateway that has said where it listens.
+pub(crate) struct Greeted {
+    pub(crate) http: SocketAddr,
+    pub(crate) ops: SocketAddr,
+    pub(crate) child: Child,
+    pub(crate) output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Greeted {
+    /// Starts a gateway, which is killed when it is dropped, and waits for its greeting.
+    pub(crate) async fn spawn(mut command: Command) -> Self {
+        command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut greeting = String::new();
         // The greeting ends with the only line that speaks of curl.
@@ -45,15 +68,7 @@ impl Gateway {
         }
         let http = address(&greeting, "manual ");
         let ops = address(&greeting, "metrics ");
-        Self { http, ops, _child: child, _output: output, _folder: folder }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.http)
-    }
-
-    pub(crate) fn ops_url(&self) -> String {
-        format!("http://{}", self.ops)
+        Self { http, ops, child, output }
     }
 }
 
