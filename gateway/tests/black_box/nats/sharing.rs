@@ -93,7 +93,7 @@ async fn while_members_change_on_one_node_and_another_sends_every_mailbox_is_the
     let changes = async {
         for round in 0..40 {
             let user = &users[round % users.len()];
-            let method = if round / users.len() % 2 == 0 { Method::PUT } else { Method::DELETE };
+            let method = if (round / users.len()).is_multiple_of(2) { Method::PUT } else { Method::DELETE };
             let changed = changing.subscriber(method, "news", user).await;
             assert!((200..300).contains(&changed.status), "{}", changed.body);
         }
