@@ -79,7 +79,8 @@ async fn appends(log: Arc<NatsLog>, servers: usize, callers: usize, duration: Du
         .map(|_| {
             let (log, count) = (Arc::clone(&log), Arc::clone(&count));
             tokio::spawn(async move {
-                let mut latencies = Histogram::<u64>::new(3).expect("three digits are possible");
+                let mut latencies =
+                    Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("up to a minute");
                 while begun.elapsed() < duration {
                     let asked = Instant::now();
                     let results = log.append(vec![entry()]).await;
@@ -91,7 +92,7 @@ async fn appends(log: Arc<NatsLog>, servers: usize, callers: usize, duration: Du
             })
         })
         .collect();
-    let mut latencies = Histogram::<u64>::new(3).expect("three digits are possible");
+    let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("up to a minute");
     for caller in callers_running {
         latencies.add(caller.await.expect("no caller panics")).expect("the same digits");
     }
