@@ -58,6 +58,7 @@ async fn open(cluster: &NatsCluster, replicas: usize, name: &str, copy: &Path) -
             name: name.to_owned(),
             replicas,
             max_age: Duration::from_secs(86_400),
+            least_age: None,
             max_bytes: 4 << 30,
         },
         copy_directory: copy.to_owned(),

@@ -60,6 +60,9 @@ pub use state::State;
 pub use subscribe::{After, FrameSink, Page, Pull, SubscribeError, Subscription};
 pub use topics::{CannotJoin, Members, Refused, Topics};
 
+/// How long the settings may take from the log to being applied.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How often a digest is computed again that others applied entries under.
 const DIGEST_ATTEMPTS: usize = 10;
 
@@ -100,6 +103,7 @@ pub(crate) struct Shared {
     pub(crate) waiters: publish::Waiters,
     pub(crate) in_flight: idempotency::InFlight,
     pub(crate) acks: acks::Acks,
+    pub(crate) heads: lag::Heads,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) tracing: Tracing,
@@ -165,6 +169,7 @@ impl Delivery {
             waiters: publish::Waiters::default(),
             in_flight: idempotency::InFlight::default(),
             acks: acks::Acks::default(),
+            heads: lag::Heads::default(),
             metrics,
             clock,
             tracing: options.tracing.clone(),
@@ -183,7 +188,9 @@ impl Delivery {
         if shared.state.settings().is_none_or(|(_, in_force)| in_force != options.settings) {
             let appended = committer.append(NewEntry::housekeeping(encode_settings(&options.settings))).await;
             let number = appended.map_err(|error| StartError::Unusable(error.to_string()))?;
-            shared.applied.reached(number).await;
+            if !shared.applied.reached_within(number, SETTINGS_TIMEOUT).await {
+                return Err(StartError::Changed("the settings were appended and are not applied".to_owned()));
+            }
         }
         let retention = retention::run(Arc::clone(&shared), committer.clone(), options.retention_period);
         lifecycle.spawn_essential("retention", retention);

@@ -7,6 +7,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use gateway::app::{App, BindError, RunError, copy_log, load_tls};
@@ -31,6 +32,9 @@ const RECOMMENDED_SOMAXCONN: u32 = 4_096;
 
 /// Below this many open files a gateway is a toy.
 const RECOMMENDED_OPEN_FILES: u64 = 10_000;
+
+/// Between two starts of a gateway whose log changed meanwhile.
+const START_AGAIN: Duration = Duration::from_millis(500);
 
 /// Why the process ends with an error.
 enum Failure {
@@ -160,6 +164,10 @@ async fn serve(options: Serve) -> Result<(), Failure> {
         let app = match App::bind_with(config.clone(), Clock::system(), tracing.clone()).await {
             Err(BindError::Start(error @ StartError::Changed(_))) => {
                 tracing::warn!(%error, "starting over");
+                tokio::time::sleep(START_AGAIN).await;
+                if greeted.as_ref().is_some_and(|signals| signals.stop.is_cancelled()) {
+                    break Ok(());
+                }
                 continue;
             }
             bound => bound?,

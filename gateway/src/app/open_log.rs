@@ -82,6 +82,7 @@ fn nats_options(config: &Config, address: &NatsAddress) -> NatsOptions {
             name: name.clone(),
             replicas: config.nats.replicas as usize,
             max_age: config.stream_max_age(),
+            least_age: config.nats.max_age.is_none().then(|| config.shortest_stream_age()),
             max_bytes: config.nats.max_bytes.0,
         },
         copy_directory: config

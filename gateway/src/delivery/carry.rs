@@ -86,7 +86,7 @@ pub async fn carry(from: &dyn Log, to: &dyn Log, clock: &Clock) -> Result<Carrie
     }
     let now_s = seconds(clock.now_ms());
     let mut carried = Carried { memberships: state.topics().counts().1, ..Carried::default() };
-    append(to, renewals_as_of(&state, AsOf { number: 0, log_time_s: now_s })).await?;
+    append(to, renewals_as_of(&state, AsOf { number: 0, log_time_s: u32::MAX })).await?;
     let mut waiting = Vec::new();
     let payloads = each(from, |entry, decoded| {
         let Entry::Publish(publish) = decoded else { return Ok(Vec::new()) };

@@ -33,9 +33,34 @@ impl Delivery {
             return;
         }
         // Where the log cannot be asked nothing is accepted anywhere: what is known here is told.
-        if let Ok(Ok(log)) = tokio::time::timeout(CATCH_UP_TIMEOUT, shared.log.state()).await {
-            let _ = shared.applied.reached_within(log.head, CATCH_UP_TIMEOUT).await;
+        if let Ok(Some(head)) = tokio::time::timeout(CATCH_UP_TIMEOUT, shared.heads.ask(shared)).await {
+            let _ = shared.applied.reached_within(head, CATCH_UP_TIMEOUT).await;
         }
+    }
+}
+
+/// Where the log ends, asked for many at once: a crowd is one question.
+#[derive(Default)]
+pub(crate) struct Heads {
+    /// When the last question began, and its answer.
+    last: tokio::sync::Mutex<Option<(Instant, Option<u64>)>>,
+}
+
+impl Heads {
+    /// Where the log ended at some moment after this call.
+    async fn ask(&self, shared: &Shared) -> Option<u64> {
+        let called = Instant::now();
+        let mut last = self.last.lock().await;
+        if let Some((begun, head)) = *last
+            && begun > called
+        {
+            // Asked while this one waited for its turn.
+            return head;
+        }
+        let begun = Instant::now();
+        let head = shared.log.state().await.ok().map(|log| log.head);
+        *last = Some((begun, head));
+        head
     }
 }
 

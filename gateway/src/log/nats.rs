@@ -121,7 +121,7 @@ impl NatsLog {
         loop {
             match Self::try_to_open(connection.clone(), options.clone(), clock.clone(), deadline).await {
                 // A leader that was just lost: there will be another one.
-                Err(NatsError::Asked(why)) if Instant::now() + RETRY < deadline => {
+                Err(NatsError::Asked(why) | NatsError::Damaged(why)) if Instant::now() + RETRY < deadline => {
                     tracing::info!(why, "the stream does not answer; trying again");
                     tokio::time::sleep(RETRY).await;
                 }
@@ -153,7 +153,11 @@ impl NatsLog {
                 }
             }
         };
-        let (mut fence, timestamp_ms) = copy::recall(&copy).await?;
+        let recalled = copy::recall(&copy).await;
+        if let Err(NatsError::Damaged(_)) = recalled {
+            copy::give_up(&copy_directory);
+        }
+        let (mut fence, timestamp_ms) = recalled?;
         if copy.reach().0 > copy.reach().1
             && standing.first > 1
             && let Some(first) = stream.get(standing.first).await.map_err(NatsError::Asked)?
@@ -175,7 +179,8 @@ impl NatsLog {
             stream,
         });
         let (requests, waiting) = mpsc::unbounded_channel();
-        let writer = Writer { shared: Arc::clone(&shared), subject: settings.entries(), random };
+        let writer =
+            Writer { shared: Arc::clone(&shared), subject: settings.entries(), name: random(), batches: 0 };
         let copier = copier::Copier {
             shared: Arc::clone(&shared),
             fence,
@@ -362,6 +367,17 @@ impl Log for NatsLog {
 impl Drop for NatsLog {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// A task that is gone must not be waited for.
+struct EndOnPanic(Arc<Shared>);
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.change("one of its tasks panicked");
+        }
     }
 }
 

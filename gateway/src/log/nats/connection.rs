@@ -23,7 +23,7 @@ use crate::telemetry::Throttle;
 const OLDEST_VERSION: (i64, i64, i64) = (2, 9, 0);
 
 /// Bytes of a message beside an entry: its headers.
-const HEADER_BYTES: usize = 256;
+pub(super) const HEADER_BYTES: usize = 256;
 
 /// How long one request to JetStream, or one acknowledgement of an entry, may take.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);

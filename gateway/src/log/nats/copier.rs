@@ -12,10 +12,10 @@ use async_nats::jetstream::consumer::push::OrderedConfig;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::copy::{self, Judgement, SHORT_PATIENCE};
 use super::fence::{Fence, Tag};
 use super::stream::{Message, epochs, milliseconds};
+use super::{EndOnPanic, NatsError, Shared};
 use crate::clock::Clock;
 use crate::log::entry;
 use crate::log::{Log, LogEntry, ReadError};
@@ -56,6 +56,7 @@ enum Break {
 impl Copier {
     /// Follows until it is dropped, or the stream is another one.
     pub(super) async fn run(mut self) {
+        let _ended = EndOnPanic(Arc::clone(&self.shared));
         loop {
             match self.follow().await {
                 Break::Changed(why) => {
@@ -102,7 +103,7 @@ impl Copier {
         };
         let messages = {
             let mut creating = std::pin::pin!(creating);
-            let mut interval = tokio::time::interval(READ_EVERY);
+            let mut interval = tokio::time::interval_at(Instant::now() + READ_EVERY, READ_EVERY);
             loop {
                 tokio::select! {
                     biased;
@@ -167,7 +168,11 @@ impl Copier {
         self.shared.connection.check().map_err(|error| lost(error.to_string()))?;
         let standing = self.shared.stream.standing().await.map_err(lost)?;
         let judged = copy::judge(&self.shared.copy, &self.shared.stream, standing).await;
-        match judged.map_err(|error| lost(error.to_string()))? {
+        let judged = judged.map_err(|error| match error {
+            NatsError::Damaged(why) => self.damaged(why),
+            error => lost(error.to_string()),
+        });
+        match judged? {
             Judgement::Same => {
                 self.short_since = None;
                 Ok(())
@@ -180,8 +185,7 @@ impl Copier {
                         .to_owned(),
                 ))
             }
-            Judgement::Short => Err(self.contradicted("the stream ends before what it once held")),
-            Judgement::Contradicted(why) => Err(self.contradicted(why)),
+            judged @ (Judgement::Short | Judgement::Contradicted(_)) => Err(self.contradicted(judged.why())),
             Judgement::Useless(why) => Err(Break::Changed(why.to_owned())),
         }
     }
@@ -204,7 +208,9 @@ impl Copier {
             head = number;
             self.timestamp_ms = self.timestamp_ms.max(message.timestamp_ms);
             if message.is_epoch {
-                entries.push(self.entry(number, copy::pack(None, &message.payload)));
+                let is_one = entry::epoch_bits(&message.payload).is_some();
+                let kept = if is_one { message.payload.clone() } else { entry::encode_tick() };
+                entries.push(self.entry(number, copy::pack(None, is_one, &kept)));
                 if self.shared.is_news(number, &message.payload) {
                     changed = Some(Break::Changed("another node began a new epoch".to_owned()));
                     break;
@@ -216,11 +222,11 @@ impl Copier {
             let kept = match admitted {
                 Some(tag) => {
                     own.push((tag, number));
-                    copy::pack(Some(tag), &message.payload)
+                    copy::pack(Some(tag), true, &message.payload)
                 }
                 None => {
                     self.warn_of(number, tag);
-                    copy::pack(None, &entry::encode_tick())
+                    copy::pack(tag, false, &entry::encode_tick())
                 }
             };
             entries.push(self.entry(number, kept));
@@ -242,7 +248,7 @@ impl Copier {
         let known: Vec<_> = messages.iter().filter(|(number, _)| *number <= head).collect();
         let Some((last, _)) = known.last() else { return Ok(()) };
         let numbers = known.iter().map(|(number, _)| *number).collect();
-        let ours = self.shared.copy.read(numbers).await.map_err(|ReadError(why)| Break::Lost(why))?;
+        let ours = self.shared.copy.read(numbers).await.map_err(|ReadError(why)| self.damaged(why))?;
         for ((number, theirs), ours) in known.iter().zip(ours) {
             if let Some(ours) = ours
                 && !copy::is_same(&ours, theirs)
@@ -253,6 +259,12 @@ impl Copier {
         }
         self.shared.doubt().compared(*last);
         Ok(())
+    }
+
+    /// The copy cannot be read: it is fetched again, which a start does.
+    fn damaged(&self, why: String) -> Break {
+        copy::give_up(&self.shared.copy_directory);
+        Break::Changed(why)
     }
 
     /// Others may have seen it, too: whoever starts from here begins a new epoch.

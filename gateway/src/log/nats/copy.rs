@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::NatsError;
-use super::fence::{Fence, MEMORY_MS, Tag};
+use super::fence::{Fence, Tag};
 use super::stream::{Message, Standing, Stream};
 use crate::clock::Clock;
 use crate::domain::Epoch;
@@ -25,14 +25,14 @@ const MARK: &str = "copy-of";
 /// The file that says that the copy has what the stream has not.
 const CONTRADICTED: &str = "contradicted";
 
-/// Bytes in front of a payload: batch and place.
-const TAG_BYTES: usize = 8 + 4;
+/// Bytes in front of a payload: writer, batch and place, and whether it counts.
+const TAG_BYTES: usize = 8 + 4 + 4 + 1;
 
 /// How long a log of this process that is just being closed may hold the directory.
 const CLOSING: Duration = Duration::from_secs(3);
 
 /// How long a stream may seem to end before what it once held.
-pub(super) const SHORT_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const SHORT_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Between two looks at it.
 const RETRY: Duration = Duration::from_millis(50);
@@ -58,41 +58,33 @@ pub(super) async fn open(
         return Ok(Found::Good(begin().await?));
     }
     if let Ok(epoch) = fs::read_to_string(directory.join(CONTRADICTED)) {
-        remove(directory)?;
-        // Unless another node, which has seen it, too, was faster.
+        // Until a new epoch has begun, by this node or another one that has seen it, too.
         if epoch == standing.epoch.to_string() {
             return Ok(Found::Contradicted);
         }
+        remove(directory)?;
     }
     let why = match begin().await {
-        Ok(copy) => match judge_patiently(&copy, stream, standing).await? {
-            Judgement::Short => {
-                tracing::error!(
-                    "the stream ends before what it once held: positions from before mean nothing now"
-                );
-                drop_copy(copy).await;
-                remove(directory)?;
-                return Ok(Found::Contradicted);
-            }
-            Judgement::Same => {
-                copy.trim(standing.first - 1).await;
-                return Ok(Found::Good(copy));
-            }
-            Judgement::Useless(why) => why,
-            Judgement::Contradicted(why) => {
-                tracing::error!(why, "the stream is not what it was: positions from before mean nothing now");
-                drop_copy(copy).await;
-                remove(directory)?;
-                return Ok(Found::Contradicted);
-            }
+        Ok(copy) => {
+            let why = match judge_patiently(&copy, stream, standing).await {
+                Ok(Judgement::Same) => {
+                    copy.trim(standing.first - 1).await;
+                    return Ok(Found::Good(copy));
+                }
+                Ok(Judgement::Useless(why)) => why.to_owned(),
+                Ok(judged @ (Judgement::Short | Judgement::Contradicted(_))) => {
+                    tracing::error!(why = judged.why(), "positions from before mean nothing now");
+                    contradict(directory, copy.epoch());
+                    drop_copy(copy).await;
+                    return Ok(Found::Contradicted);
+                }
+                Err(NatsError::Damaged(why)) => why,
+                Err(error) => return Err(error),
+            };
+            drop_copy(copy).await;
+            why
         }
-        .to_owned(),
-        Err(NatsError::Copy(
-            error @ (OpenError::DamagedEntry(_)
-            | OpenError::DamagedFile { .. }
-            | OpenError::BelowDurableHead { .. }
-            | OpenError::Database { .. }),
-        )) => error.to_string(),
+        Err(NatsError::Copy(error)) if !matches!(error, OpenError::InUse(_)) => error.to_string(),
         Err(error) => return Err(error),
     };
     tracing::warn!(why, "the copy of the stream is fetched again");
@@ -111,6 +103,17 @@ pub(super) enum Judgement {
     Short,
     /// Of this history, but the stream has lost or changed what it has.
     Contradicted(&'static str),
+}
+
+impl Judgement {
+    /// What is wrong with it, if something is.
+    pub(super) fn why(&self) -> &'static str {
+        match self {
+            Self::Same => "",
+            Self::Short => "the stream ends before what it once held",
+            Self::Useless(why) | Self::Contradicted(why) => why,
+        }
+    }
 }
 
 /// Like [`judge`], but waits for a leader that does not have everything yet.
@@ -148,7 +151,7 @@ pub(super) async fn judge(
         return Ok(Judgement::Same);
     }
     let theirs = stream.get(head).await.map_err(NatsError::Asked)?;
-    let ours = copy.read(vec![head]).await.map_err(|ReadError(why)| NatsError::Asked(why))?;
+    let ours = copy.read(vec![head]).await.map_err(|ReadError(why)| NatsError::Damaged(why))?;
     let (Some(theirs), Some(Some(ours))) = (theirs, ours.first()) else {
         // Trimmed between the two questions; asked again it is behind the beginning.
         return Ok(Judgement::Same);
@@ -160,74 +163,67 @@ pub(super) async fn judge(
     }
 }
 
-/// Whether a message is what the copy has of it. Of one that did not count the copy has the number only.
+/// Whether a message is what the copy has of it. Of one that did not count the copy has no payload.
 pub(super) fn is_same(ours: &LogEntry, theirs: &Message) -> bool {
-    let (tag, payload) = unpack(&ours.payload);
-    tag.is_none() || (tag == theirs.tag && payload == theirs.payload)
+    let Kept { tag, counts, payload } = unpack(&ours.payload);
+    // Timestamps of the copy never step back; where servers' do, theirs is the earlier one.
+    tag == theirs.tag && (!counts || payload == theirs.payload) && theirs.timestamp_ms <= ours.timestamp_ms
 }
 
-/// What a copy keeps of an entry.
-pub(super) fn pack(tag: Option<Tag>, payload: &[u8]) -> Bytes {
+/// What a copy has of a message.
+pub(super) struct Kept {
+    pub(super) tag: Option<Tag>,
+    pub(super) counts: bool,
+    pub(super) payload: Bytes,
+}
+
+/// What a copy keeps of a message.
+pub(super) fn pack(tag: Option<Tag>, counts: bool, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(TAG_BYTES + payload.len());
-    out.put_u64_le(tag.map_or(0, |tag| tag.batch));
+    out.put_u64_le(tag.map_or(0, |tag| tag.writer));
+    out.put_u32_le(tag.map_or(0, |tag| tag.batch));
     out.put_u32_le(tag.map_or(0, |tag| tag.place));
+    out.put_u8(u8::from(counts));
     out.put_slice(payload);
     out.freeze()
 }
 
 /// The other way round; the payload shares memory.
-pub(super) fn unpack(kept: &Bytes) -> (Option<Tag>, Bytes) {
+pub(super) fn unpack(kept: &Bytes) -> Kept {
     let mut rest = kept.clone();
-    let (batch, place) = (rest.get_u64_le(), rest.get_u32_le());
-    // Places count from 1.
-    ((place > 0).then_some(Tag { batch, place }), rest)
+    let (writer, batch, place) = (rest.get_u64_le(), rest.get_u32_le(), rest.get_u32_le());
+    let counts = rest.get_u8() == 1;
+    // Batches and places count from 1.
+    Kept { tag: (place > 0).then_some(Tag { writer, batch, place }), counts, payload: rest }
 }
 
 /// An entry as the log shows it.
 pub(super) fn shown(kept: LogEntry) -> LogEntry {
-    LogEntry { payload: unpack(&kept.payload).1, ..kept }
+    LogEntry { payload: unpack(&kept.payload).payload, ..kept }
 }
 
-/// Recalls the batches of which messages may still come, from the newest entries; also the newest timestamp.
+/// Recalls how far each writer has come, which takes one look at everything; also the newest timestamp.
 pub(super) async fn recall(copy: &DiskLog) -> Result<(Fence, u64), NatsError> {
     let (first, head) = copy.reach();
     if head < first {
         return Ok((Fence::default(), 0));
     }
-    let newest_ms = timestamp(copy, head).await?;
-    // The first one that is young enough, by halving what is left: timestamps never step back.
-    let (mut from, mut until) = (first, head);
-    while from < until {
-        let middle = from + (until - from) / 2;
-        if timestamp(copy, middle).await? + MEMORY_MS < newest_ms {
-            from = middle + 1;
-        } else {
-            until = middle;
-        }
-    }
-    let first_ms = timestamp(copy, first).await?;
-    let is_cut = first > 1 && newest_ms <= first_ms + MEMORY_MS;
-    let mut fence = if is_cut { Fence::cut_at(first_ms) } else { Fence::default() };
-    let ended = |error: crate::log::TailError| NatsError::Asked(error.to_string());
-    let mut tail = copy.tail(from - 1).map_err(ended)?;
-    let mut next = from;
+    let damaged = |error: crate::log::TailError| NatsError::Damaged(error.to_string());
+    let mut tail = copy.tail(first - 1).map_err(damaged)?;
+    let (mut fence, mut next, mut newest_ms) = (Fence::default(), first, 0);
     while next <= head {
-        for entry in tail.next().await.map_err(ended)? {
+        for entry in tail.next().await.map_err(damaged)? {
+            if entry.number == first && first > 1 {
+                fence = Fence::cut_at(entry.timestamp_ms);
+            }
             next = entry.number + 1;
-            if let Some(tag) = unpack(&entry.payload).0 {
-                fence.remember(tag, entry.timestamp_ms);
+            newest_ms = entry.timestamp_ms;
+            if let Kept { tag: Some(tag), counts: true, .. } = unpack(&entry.payload) {
+                fence.remember(tag);
             }
         }
     }
     Ok((fence, newest_ms))
-}
-
-async fn timestamp(copy: &DiskLog, number: u64) -> Result<u64, NatsError> {
-    let read = copy.read(vec![number]).await.map_err(|ReadError(why)| NatsError::Asked(why))?;
-    let entry = read.into_iter().next().flatten();
-    entry
-        .map(|entry| entry.timestamp_ms)
-        .ok_or_else(|| NatsError::Asked("an entry of the copy is gone".to_owned()))
 }
 
 async fn open_at(
@@ -292,18 +288,20 @@ pub(super) fn give_up(directory: &Path) {
 /// Removes the copy, but not its mark.
 fn remove(directory: &Path) -> Result<(), NatsError> {
     let failed = |path: PathBuf| move |error| NatsError::File { path, error };
-    for file in ["identity", "durable", CONTRADICTED] {
+    // In this order: an interrupted removal leaves a copy that is found damaged.
+    let path = directory.join("entries");
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(path)(error)),
+        _ => {}
+    }
+    for file in ["durable", "identity", CONTRADICTED] {
         let path = directory.join(file);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(path)(error)),
             _ => {}
         }
     }
-    let path = directory.join("entries");
-    match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path)(error)),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Closes a copy that nobody else holds.

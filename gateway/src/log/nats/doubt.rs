@@ -22,8 +22,8 @@ pub(super) struct Doubt {
     since: Instant,
     /// Something happened that was not looked at again.
     disturbed: bool,
-    /// The copy's head at the last answer.
-    head: u64,
+    /// The copy's head some time ago, and when.
+    head: (u64, Instant),
     /// Up to here nobody doubts.
     trusted: u64,
 }
@@ -32,7 +32,13 @@ impl Doubt {
     /// For a copy that was just opened.
     pub(super) fn new(head: u64) -> Self {
         let trusted = head.saturating_sub(AT_START);
-        Self { leader: None, since: Instant::now(), disturbed: false, head, trusted }
+        Self {
+            leader: None,
+            since: Instant::now(),
+            disturbed: false,
+            head: (trusted, Instant::now()),
+            trusted,
+        }
     }
 
     /// The last entry that need not be compared.
@@ -44,6 +50,8 @@ impl Doubt {
     pub(super) fn no_answer(&mut self) {
         self.since = Instant::now();
         self.disturbed = true;
+        // What came since then is compared first.
+        self.head = (self.trusted, self.since);
     }
 
     /// A leader answered, while the copy ended at `head`; whether it is time to compare.
@@ -59,9 +67,11 @@ impl Doubt {
             self.disturbed = false;
             return true;
         }
-        // What was there at the last answer was seen from a leader that still is one.
-        self.trusted = self.head;
-        self.head = head;
+        // What was there then was seen from a leader that still is one.
+        if self.head.1.elapsed() >= SETTLED {
+            self.trusted = self.trusted.max(self.head.0);
+            self.head = (head, Instant::now());
+        }
         false
     }
 
@@ -87,8 +97,11 @@ mod tests {
         assert!(doubt.answer(leader("a"), 2_100), "the first leader is a change, too");
         doubt.compared(2_100);
         assert!(!doubt.answer(leader("a"), 2_200));
-        assert!(!doubt.answer(leader("a"), 2_300));
-        assert_eq!(doubt.trusted(), 2_200);
+        assert!(!doubt.answer(leader("a"), 2_300), "however often it is asked");
+        assert_eq!(doubt.trusted(), 2_100);
+        tokio::time::advance(SETTLED).await;
+        assert!(!doubt.answer(leader("a"), 2_400));
+        assert_eq!(doubt.trusted(), 2_200, "what was there when the time began");
         doubt.no_answer();
         assert!(!doubt.answer(leader("a"), 2_400));
         assert!(!doubt.answer(leader("b"), 2_500));

@@ -28,7 +28,7 @@ pub enum NatsError {
         /// What they allow.
         max_payload: usize,
     },
-    /// The stream is not as it has to be, or cannot be had.
+    /// The stream cannot be had.
     #[error("the stream {name}: {reason}")]
     Stream {
         /// Its name.
@@ -36,6 +36,17 @@ pub enum NatsError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The stream is not as it has to be.
+    #[error("the stream {name}: {reason}")]
+    Unsuitable {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The copy cannot be read; it is fetched again.
+    #[error("the copy of the stream: {0}")]
+    Damaged(String),
     /// A question was not answered.
     #[error("the stream does not answer: {0}")]
     Asked(String),
@@ -66,7 +77,9 @@ impl NatsError {
     /// Whether starting again would end the same way.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::TooOld { .. } | Self::SmallPayload { .. } | Self::NotACopy { .. })
-            || matches!(self, Self::Stream { reason, .. } if reason.contains("must be"))
+        matches!(
+            self,
+            Self::TooOld { .. } | Self::SmallPayload { .. } | Self::NotACopy { .. } | Self::Unsuitable { .. }
+        )
     }
 }

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::NatsError;
-use super::connection::Connection;
+use super::connection::{Connection, HEADER_BYTES};
 use super::fence::Tag;
 use crate::domain::Epoch;
-use crate::log::entry;
+use crate::log::{MAX_ENTRY_BYTES, entry};
 
 /// How long the servers remember a message's id: longer than an append is tried again.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
@@ -30,8 +30,10 @@ pub struct StreamSettings {
     pub name: String,
     /// Servers that keep each entry.
     pub replicas: usize,
-    /// When it drops an entry by itself.
+    /// When it drops an entry by itself, if it is made here.
     pub max_age: Duration,
+    /// What one that is there already has to keep at least; `None`: exactly what it would be made with.
+    pub least_age: Option<Duration>,
     /// The most it holds.
     pub max_bytes: u64,
 }
@@ -125,7 +127,12 @@ impl StreamSettings {
         if found.discard != wanted.discard {
             return says("its discard policy", &found.discard, &wanted.discard);
         }
-        if found.max_age != wanted.max_age {
+        // To JetStream, none is no limit.
+        let is_old_enough = |least: Duration| found.max_age.is_zero() || found.max_age >= least;
+        if let Some(least) = self.least_age.filter(|least| !is_old_enough(*least)) {
+            return says("its maximum age (nats.max_age)", &found.max_age, &format!("{least:?} or more"));
+        }
+        if self.least_age.is_none() && found.max_age != wanted.max_age {
             return says("its maximum age (nats.max_age)", &found.max_age, &wanted.max_age);
         }
         let numbers = [
@@ -145,6 +152,13 @@ impl StreamSettings {
         }
         let oddities = [
             (found.sealed, "it is sealed"),
+            (
+                (1..MAX_ENTRY_BYTES + HEADER_BYTES)
+                    .contains(&usize::try_from(found.max_message_size).unwrap_or(0)),
+                "its maximum size of a message is below 1 MiB",
+            ),
+            (found.max_consumers > 0, "it allows a certain number of consumers only"),
+            (found.republish.is_some(), "it republishes what it gets"),
             (found.no_ack, "it does not acknowledge"),
             (found.allow_rollup, "it allows rollups"),
             (found.deny_purge, "it denies to be purged of what is over"),
@@ -173,9 +187,9 @@ impl Stream {
             let reason = match jetstream.get_stream(&settings.name).await {
                 Ok(remote) => {
                     if let Some(reason) = settings.difference(&remote.cached_info().config) {
-                        return Err(refused(format!(
-                            "{reason}; change one of them, the stream by `nats stream edit`"
-                        )));
+                        let reason =
+                            format!("{reason}; change one of them, the stream by `nats stream edit`");
+                        return Err(NatsError::Unsuitable { name: settings.name.clone(), reason });
                     }
                     return Ok(Self { remote, name: settings.name.clone() });
                 }
@@ -247,7 +261,9 @@ impl Stream {
     async fn last_epoch(&self) -> Result<Option<Told>, String> {
         match self.remote.get_last_raw_message_by_subject(&epochs(&self.name)).await {
             Ok(message) => {
-                Ok(entry::epoch_bits(&message.payload).map(|bits| Told { bits, number: message.sequence }))
+                // What somebody else wrote there says nothing, but the next one stands behind it.
+                let bits = entry::epoch_bits(&message.payload).unwrap_or(0);
+                Ok(Some(Told { bits, number: message.sequence }))
             }
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
             Err(error) => Err(error.to_string()),

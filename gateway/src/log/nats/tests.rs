@@ -32,6 +32,7 @@ fn options(copy: &tempfile::TempDir) -> NatsOptions {
             name: NAME.to_owned(),
             replicas: 1,
             max_age: Duration::from_secs(3_600),
+            least_age: None,
             max_bytes: 1 << 30,
         },
         copy_directory: copy.path().join("copy"),
@@ -180,6 +181,13 @@ async fn a_stream_that_is_not_as_it_must_be_is_refused_with_what_differs() {
         error.to_string()
     };
     assert!(refused(|stream| stream.max_age *= 2).await.contains("nats.max_age"));
+    let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
+    assert!(
+        refused(|stream| stream.least_age = Some(Duration::from_secs(3_601))).await.contains("nats.max_age")
+    );
+    let mut kept_longer = options(&copy);
+    (kept_longer.stream.max_age, kept_longer.stream.least_age) = (Duration::from_secs(60), hours(1));
+    drop(open(&server, kept_longer).await.unwrap());
     assert!(refused(|stream| stream.max_bytes *= 2).await.contains("nats.max_bytes"));
     assert!(refused(|stream| stream.replicas = 3).await.contains("nats.replicas"));
 }
@@ -204,12 +212,12 @@ async fn what_came_twice_or_overtook_another_one_or_is_of_somebody_else_is_shown
             .sequence
     };
     // As a writer would whose second entry was lost.
-    send(Some("00000000000000aa.1"), "first").await;
-    send(Some("00000000000000aa.3"), "third, too early").await;
-    send(Some("00000000000000aa.2"), "second").await;
-    send(Some("00000000000000aa.1"), "the first again").await;
+    send(Some("aa.1.1"), "first").await;
+    send(Some("aa.1.3"), "third, too early").await;
+    send(Some("aa.1.2"), "second").await;
+    send(Some("aa.1.1"), "the first again").await;
     send(None, "of somebody else").await;
-    send(Some("00000000000000bb.1"), "third, again in a batch of its own").await;
+    send(Some("bb.1.1"), "third, again in a batch of its own").await;
     let shown = all(&log, 6).await;
     let nothing = entry::encode_tick();
     let texts: Vec<&[u8]> = shown.iter().map(|(_, payload)| &payload[..]).collect();
@@ -227,8 +235,8 @@ async fn what_came_twice_or_overtook_another_one_or_is_of_somebody_else_is_shown
     // Whoever reads the copy after a restart judges the same.
     drop(log);
     let log = open(&server, options(&copy)).await.unwrap();
-    send(Some("00000000000000aa.5"), "fifth, too early").await;
-    send(Some("00000000000000aa.x"), "no number").await;
+    send(Some("aa.1.5"), "fifth, too early").await;
+    send(Some("aa.1.x"), "no number").await;
     assert_eq!(all(&log, 8).await[6..], [(7, nothing.clone()), (8, nothing)]);
 }
 
@@ -261,7 +269,7 @@ async fn when_the_stream_loses_what_a_node_has_seen_the_tail_says_so_and_a_new_e
     server.forget_everything();
     copy_tree(&backup.path().join("store"), &store);
     server.restart().await;
-    let ended = tokio::time::timeout(Duration::from_secs(20), tail.next()).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), tail.next()).await.unwrap();
     assert!(matches!(ended, Err(TailError::Changed(_))), "{ended:?}");
     drop((tail, log));
     let log = open_at(&copies[0]).await.unwrap();
@@ -287,7 +295,7 @@ async fn an_entry_that_is_another_one_than_it_was_is_found_below_the_head_too() 
         let sent = connection.jetstream().send_publish(format!("{NAME}.entries"), message).await;
         sent.map_err(drop)?.await.map(|kept| kept.sequence).map_err(drop)
     };
-    assert_eq!(send("aa.1", "safe").await, Ok(1));
+    assert_eq!(send("aa.1.1", "safe").await, Ok(1));
     let copy_tree = |from: &std::path::Path, to: &std::path::Path| {
         assert!(std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
     };
@@ -295,8 +303,8 @@ async fn an_entry_that_is_another_one_than_it_was_is_found_below_the_head_too() 
     server.servers()[0].kill();
     copy_tree(&store, &backup.path().join("store"));
     server.servers()[0].restart().await;
-    while send("bb.1", "shown, and taken back").await.is_err() {}
-    while send("cc.1", "the same").await.is_err() {}
+    while send("bb.1.1", "shown, and taken back").await.is_err() {}
+    while send("cc.1.1", "the same").await.is_err() {}
     let head = log.state().await.unwrap().head;
     log.shared.copied(head).await.unwrap();
     let mut tail = log.tail(head).unwrap();
@@ -312,11 +320,11 @@ async fn an_entry_that_is_another_one_than_it_was_is_found_below_the_head_too() 
             .await
             .is_ok_and(|stream| stream.cached_info().state.last_sequence < number)
         {
-            let _ = send("dd.1", "what it had instead").await;
+            let _ = send("dd.1.1", "what it had instead").await;
         }
     }
-    while send("cc.1", "the same").await.is_err() {}
-    let ended = tokio::time::timeout(Duration::from_secs(20), tail.next()).await.unwrap();
+    while send("cc.1.1", "the same").await.is_err() {}
+    let ended = tokio::time::timeout(Duration::from_secs(60), tail.next()).await.unwrap();
     assert!(matches!(ended, Err(TailError::Changed(_))), "{ended:?}");
     drop((tail, log));
     let log = NatsLog::open(connection.clone(), options(&copy), Clock::system()).await.unwrap();

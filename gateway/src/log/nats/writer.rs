@@ -16,8 +16,8 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::Shared;
 use super::fence::{HEADER, Tag};
+use super::{EndOnPanic, Shared};
 use crate::log::{AppendError, MAX_ENTRY_BYTES, NewEntry};
 
 /// How long it is tried to append a batch, from its first attempt on. Nobody waits longer for an answer, and the batch must not
@@ -42,14 +42,17 @@ pub(super) struct Request {
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) subject: String,
-    /// Random bits for the name of a batch.
-    pub(super) random: fn() -> u64,
+    /// Random bits: nobody else has this name.
+    pub(super) name: u64,
+    /// Batches so far.
+    pub(super) batches: u32,
 }
 
 /// The batch that is being written, and where its entries came to count, as the stream shows.
 #[derive(Default)]
 pub(super) struct Own {
-    batch: u64,
+    writer: u64,
+    batch: u32,
     /// Of its first entry, its second, and so on.
     numbers: Vec<u64>,
 }
@@ -70,7 +73,7 @@ enum Progress {
 /// Entries that go under one name.
 struct Batch<'a> {
     writer: &'a Writer,
-    name: u64,
+    number: u32,
     payloads: &'a [Bytes],
     progress: Vec<Progress>,
 }
@@ -87,7 +90,7 @@ struct Settled {
 impl Own {
     /// Notes a message that counts.
     pub(super) fn note(&mut self, tag: Tag, number: u64) {
-        if tag.batch == self.batch {
+        if (tag.writer, tag.batch) == (self.writer, self.batch) {
             self.numbers.push(number);
         }
     }
@@ -95,7 +98,8 @@ impl Own {
 
 impl Writer {
     /// Appends what comes until nobody can send any more.
-    pub(super) async fn run(self, mut requests: mpsc::UnboundedReceiver<Request>) {
+    pub(super) async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        let _ended = EndOnPanic(Arc::clone(&self.shared));
         while let Some(first) = requests.recv().await {
             let mut waiting = vec![first];
             let mut count = waiting[0].entries.len();
@@ -119,21 +123,24 @@ impl Writer {
         }
     }
 
-    async fn append(&self, entries: &[NewEntry]) -> Results {
+    async fn append(&mut self, entries: &[NewEntry]) -> Results {
         let fitting = |entry: &&NewEntry| entry.payload.len() <= MAX_ENTRY_BYTES;
         let payloads: Vec<Bytes> =
             entries.iter().filter(fitting).map(|entry| entry.payload.clone()).collect();
         let deadline = Instant::now() + PATIENCE;
         let mut results = Vec::with_capacity(payloads.len());
         while results.len() < payloads.len() {
-            // What follows an entry that was refused is a batch of its own.
-            let settled = self.write(&payloads[results.len()..], deadline).await;
+            // What follows an entry that was refused is a batch of its own. No batch has more than may be on its way at once.
+            let rest = &payloads[results.len()..];
+            let settled = self.write(&rest[..rest.len().min(MAX_BATCH)], deadline).await;
             let counted = settled.numbers.len();
             results.extend(settled.numbers.into_iter().map(Ok));
+            let rest = settled.progress[counted..].iter();
             if settled.is_full {
-                results.push(Err(AppendError::Full));
+                let refused = rest.take_while(|progress| **progress == Progress::Refused);
+                results.extend(refused.map(|_| Err(AppendError::Full)));
             } else {
-                results.extend(settled.progress[counted..].iter().map(|progress| Err(progress.error())));
+                results.extend(rest.map(|progress| Err(progress.error())));
             }
         }
         let mut results = results.into_iter();
@@ -145,18 +152,19 @@ impl Writer {
     }
 
     /// Writes one batch; until all of it counts, one of its entries is refused, or the deadline.
-    async fn write(&self, payloads: &[Bytes], deadline: Instant) -> Settled {
-        let name = (self.random)();
-        *self.shared.own() = Own { batch: name, numbers: Vec::new() };
+    async fn write(&mut self, payloads: &[Bytes], deadline: Instant) -> Settled {
+        self.batches += 1;
+        let number = self.batches;
+        *self.shared.own() = Own { writer: self.name, batch: number, numbers: Vec::new() };
         let progress = vec![Progress::Waiting; payloads.len()];
-        let mut batch = Batch { writer: self, name, payloads, progress };
+        let mut batch = Batch { writer: self, number, payloads, progress };
         if batch.send(0, deadline).await
             && let Some(numbers) = batch.numbers_in_order()
         {
             return batch.settled(numbers, false);
         }
         loop {
-            let numbers = self.counted(deadline).await;
+            let numbers = batch.writer.counted(deadline).await;
             let next = numbers.len();
             let is_full = batch.progress.get(next) == Some(&Progress::Refused);
             if is_full || next == payloads.len() || Instant::now() >= deadline {
@@ -185,14 +193,14 @@ impl Batch<'_> {
     /// Sends what stands behind the first `from` entries; whether every answer came.
     async fn send(&mut self, from: usize, deadline: Instant) -> bool {
         let connection = &self.writer.shared.connection;
-        // What the client takes without a connection it sends much later.
-        if !connection.is_up() {
+        // What the client takes without a connection it sends much later; and after the deadline nobody waits.
+        if !connection.is_up() || Instant::now() >= deadline {
             return false;
         }
         let mut answers: Vec<PublishAckFuture> = Vec::with_capacity(self.payloads.len() - from);
         for (index, payload) in self.payloads.iter().enumerate().skip(from) {
             let place = u32::try_from(index + 1).expect("a batch is bounded");
-            let tag = Tag { batch: self.name, place };
+            let tag = Tag { writer: self.writer.name, batch: self.number, place };
             let message = PublishMessage::build().payload(payload.clone()).header(HEADER, tag.id());
             let handed = connection.jetstream().send_publish(self.writer.subject.clone(), message).await;
             let Ok(answer) = handed else {
