@@ -123,27 +123,27 @@ declare! {
     stored_delivery_age: Histogram = |registry, help| {
         histogram(registry, "gateway_stored_delivery_age_seconds", help, STORED_AGE_SECONDS)
     };
-    /// Notifications put into mailboxes, one for each recipient.
+    /// Notifications put into mailboxes, one for each recipient; grows the same on every node that shares the log.
     mailbox_enqueued: PerLabel<Priority, IntCounter> = |registry, help| {
         counters(registry, "gateway_mailbox_enqueued_total", help, "priority")
     };
-    /// Notifications dropped, one for each recipient and exactly once: evicted by overflow or rejected by a full mailbox; counted from the oldest entry in the log.
+    /// Notifications dropped, one for each recipient and exactly once: evicted by overflow or rejected by a full mailbox; counted from the oldest entry in the log, grows the same on every node that shares it.
     mailbox_dropped: PerLabel<DropReason, IntCounter> = |registry, help| {
         counters(registry, "gateway_mailbox_dropped_total", help, "reason")
     };
-    /// Notifications whose time to live passed while they waited, one for each recipient; counted from the oldest entry in the log.
+    /// Notifications whose time to live passed while they waited, one for each recipient; counted from the oldest entry in the log, grows the same on every node that shares it.
     mailbox_expired: IntCounter = |registry, help| counter(registry, "gateway_mailbox_expired_total", help);
-    /// Notifications that came to mailboxes, one for each recipient, refused ones included; counted from the oldest entry in the log, and equal to those pending plus all of `gateway_ledger_final_total`.
+    /// Notifications that came to mailboxes, one for each recipient, refused ones included; counted from the oldest entry in the log, and equal to those pending plus all of `gateway_ledger_final_total`; grows the same on every node that shares the log.
     ledger_accepted: IntCounter = |registry, help| counter(registry, "gateway_ledger_accepted_total", help);
-    /// Notifications that became final, one for each recipient and exactly once, by outcome; counted from the oldest entry in the log.
+    /// Notifications that became final, one for each recipient and exactly once, by outcome; counted from the oldest entry in the log, grows the same on every node that shares it.
     ledger_final: PerLabel<Outcome, IntCounter> = |registry, help| {
         counters(registry, "gateway_ledger_final_total", help, "outcome")
     };
     /// By how much accepted notifications differ from those pending, counted by walking the mailboxes, plus those final. Anything but 0 is a bug of the gateway.
     ledger_imbalance: IntGauge = |registry, help| gauge(registry, "gateway_ledger_imbalance", help);
-    /// Notifications pending in mailboxes: accepted, and neither acked nor final in another way.
+    /// Notifications pending in mailboxes: accepted, and neither acked nor final in another way; the same on every node that shares the log.
     mailbox_depth: IntGauge = |registry, help| gauge(registry, "gateway_mailbox_depth", help);
-    /// Bytes of the frames pending in mailboxes.
+    /// Bytes of the frames pending in mailboxes; the same on every node that shares the log.
     mailbox_bytes: IntGauge = |registry, help| gauge(registry, "gateway_mailbox_bytes", help);
     /// The fullest mailbox since the last scrape, as a share of its bound: of notifications or of bytes, whichever is nearer.
     mailbox_high_watermark: Gauge = |registry, help| {
@@ -160,13 +160,13 @@ declare! {
     nodes: IntGauge = |registry, help| gauge(registry, "gateway_nodes", help);
     /// Questions about a user's sessions that another gateway did not answer in time: its sessions were not counted, or not closed.
     nodes_unanswered: IntCounter = |registry, help| counter(registry, "gateway_nodes_unanswered_total", help);
-    /// Topics with at least one subscriber.
+    /// Topics with at least one subscriber; the same on every node that shares the log.
     topics: IntGauge = |registry, help| gauge(registry, "gateway_topics", help);
-    /// Subscriptions of users to topics.
+    /// Subscriptions of users to topics; the same on every node that shares the log.
     memberships: IntGauge = |registry, help| gauge(registry, "gateway_topic_memberships", help);
-    /// Users the registry remembers: online, with something pending, or with a history of acked notifications.
+    /// Users the registry remembers: online here, with something pending, or with a history of acked notifications; but for those online, the same on every node that shares the log.
     known_users: IntGauge = |registry, help| gauge(registry, "gateway_known_users", help);
-    /// What strangers can make the gateway remember, by kind: idempotency keys, notifications whose outcome may be asked for, addresses and users whose rate is watched, users who are online on other gateways. Each has a bound, and goes by itself when its time is over.
+    /// What strangers can make the gateway remember, by kind: idempotency keys, notifications whose outcome may be asked for, addresses and users whose rate is watched, users who are online on other gateways. Each has a bound, and goes by itself when its time is over. Keys and outcomes are the same on every node that shares the log.
     remembered: PerLabel<Remembered, IntGauge> = |registry, help| {
         let vector = registered(registry, IntGaugeVec::new(Opts::new("gateway_remembered", help), &["kind"]));
         per_label(|kind: Remembered| vector.with_label_values(&[kind.as_str()]))
@@ -227,11 +227,11 @@ declare! {
     log_append_errors: PerLabel<AppendFailure, IntCounter> = |registry, help| {
         counters(registry, "gateway_log_append_errors_total", help, "kind")
     };
-    /// Entries in the log.
+    /// Entries in the log, or in the stream that gateways share.
     log_entries: IntGauge = |registry, help| gauge(registry, "gateway_log_entries", help);
-    /// Bytes of memory or disk that the log takes.
+    /// Bytes of memory or disk that the log takes, or of the stream that gateways share.
     log_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_bytes", help);
-    /// Bytes that the log may still take: free space on its disk, or what is left of its memory.
+    /// Bytes that the log may still take: free space on its disk, or what is left of its memory or its stream.
     log_free_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_free_bytes", help);
     /// Free bytes below which the log refuses what senders offer; 0 in memory.
     log_reserve_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_reserve_bytes", help);

@@ -30,17 +30,19 @@ class Evidence:
     datasources: list
     providers: list
     metrics: dict        # family to its type; None if no metrics were given
+    helps: dict          # family to its help text; None if no metrics were given
 
 
 def gather(metrics):
     """Reads it all. `metrics` are files or http:// addresses."""
     committed = {path.name: path.read_text() for path in sorted(DASHBOARDS.glob("*.json"))}
     alerts, recorded = rules()
+    exported = "\n".join(map(fetched, metrics))
     return Evidence(
         committed=committed, generated=texts(), dashboards={name: json.loads(text) for name, text in committed.items()},
         alerts=alerts, recorded=recorded, anchors=anchors((GRAFANA / "README.md").read_text()),
         datasources=provisioned("datasources", "datasources"), providers=provisioned("dashboards", "providers"),
-        metrics=families("\n".join(map(fetched, metrics))) if metrics else None,
+        metrics=families(exported) if metrics else None, helps=helps(exported) if metrics else None,
     )
 
 
@@ -91,3 +93,8 @@ def fetched(where):
 def families(text):
     """The families of a text with metrics, and their types."""
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+
+
+def helps(text):
+    """The families of a text with metrics, and their help texts."""
+    return dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE))

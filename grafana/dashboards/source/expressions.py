@@ -1,7 +1,8 @@
 """Rules about what the dashboards ask Prometheus. Each takes the evidence and yields what is wrong."""
 
 from form import asks_prometheus, named
-from promql import NotReadable, of_variable, selectors
+from promql import AGGREGATIONS, NotReadable, of_variable, selectors
+from queries import SAME_ON_EVERY_NODE
 
 # Prometheus makes these itself.
 MADE_BY_PROMETHEUS = {"up", "ALERTS"}
@@ -81,6 +82,21 @@ def counters_are_rates(evidence):
             yield f"{name}: {selector.metric} outside rate(), irate() or increase()"
 
 
+def what_is_the_same_is_not_added(evidence):
+    for selector, _, name in asked(evidence):
+        outermost = next((function for function in selector.functions if function in AGGREGATIONS), "")
+        if selector.metric in SAME_ON_EVERY_NODE and outermost not in ("max", "min"):
+            yield f"{name}: {selector.metric} is the same on every node that shares a log, and is added up"
+
+
+def help_says_what_is_the_same(evidence):
+    if evidence.metrics is None:
+        return
+    told = {family for family, text in evidence.helps.items() if "the same on every node" in text}
+    for family in told ^ SAME_ON_EVERY_NODE:
+        yield f"{family}: its help text and SAME_ON_EVERY_NODE do not agree on whether it is the same on every node"
+
+
 def quantiles_keep_le(evidence):
     for panel, name in named(evidence):
         for target in panel["targets"]:
@@ -126,5 +142,5 @@ def metrics_are_shown(evidence):
         yield f"{family} is in NOT_SHOWN and nobody exports it"
 
 
-RULES = (is_readable, windows_follow_the_page, selectors_take_what_was_chosen, counters_are_rates, quantiles_keep_le,
-         metrics_exist, metrics_are_shown)
+RULES = (is_readable, windows_follow_the_page, selectors_take_what_was_chosen, counters_are_rates,
+         what_is_the_same_is_not_added, help_says_what_is_the_same, quantiles_keep_le, metrics_exist, metrics_are_shown)

@@ -134,6 +134,11 @@ def a_reason_for_a_metric_that_is_gone(evidence):
     del evidence.metrics["process_virtual_memory_bytes"]
 
 
+@mutation(expressions.help_says_what_is_the_same, needs_metrics=True)
+def a_help_text_that_forgets_the_other_nodes(evidence):
+    evidence.helps["gateway_topics"] = "Topics with at least one subscriber."
+
+
 @mutation(closure.thresholds_are_those_of_alerts)
 def an_alert_with_another_number(evidence):
     evidence.alerts["GatewayMailboxSaturated"] = {0.9}
@@ -265,6 +270,9 @@ of_expression(expressions.selectors_take_what_was_chosen, "the load test chosen 
 of_expression(expressions.counters_are_rates, "a bare counter", "rate(", "sum(", "Offered, by answer")
 of_expression(expressions.counters_are_rates, "a counter over time", "rate(", "max_over_time(", "Offered, by answer")
 of_expression(expressions.counters_are_rates, "buckets that are not rates", "rate(", "last_over_time(", "Push p99")
+of_expression(expressions.what_is_the_same_is_not_added, "a level of every node added up", "max(", "sum(", "Pending")
+of_expression(expressions.what_is_the_same_is_not_added, "a rate of every node added up", "max by (priority)", "sum by (priority)",
+              "Into mailboxes, by priority")
 of_expression(expressions.quantiles_keep_le, "buckets added without their edges", "sum by (le)", "sum", "Push p99")
 of_expression(expressions.quantiles_keep_le, "a quantile of nothing", " >= 0", "", "Push p99")
 of_expression(expressions.metrics_exist, "a misspelt metric", "gateway_mailbox_depth", "gateway_mailbox_dept", "Pending", True)

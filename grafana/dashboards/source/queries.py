@@ -2,6 +2,13 @@
 
 GATEWAY = 'job=~"$job",instance=~"$instance"'
 LOAD_TEST = 'job=~"$loadtest_job",instance=~"$loadtest_instance"'
+# What follows from the log alone, and so is the same on every gateway that shares it: to add it up would count each of them.
+# The metrics' help texts say so, too.
+SAME_ON_EVERY_NODE = {
+    "gateway_known_users", "gateway_ledger_accepted_total", "gateway_ledger_final_total", "gateway_mailbox_bytes",
+    "gateway_mailbox_depth", "gateway_mailbox_dropped_total", "gateway_mailbox_enqueued_total", "gateway_mailbox_expired_total",
+    "gateway_remembered", "gateway_topic_memberships", "gateway_topics",
+}
 
 
 def series(metric, labels="", chosen=None):
@@ -16,6 +23,17 @@ def rate(metric, labels="", by=""):
     return f"{total_by(by)}(rate({series(metric, labels)}[$__rate_interval]))"
 
 
+def same(metric, labels="", by=""):
+    """A level that is the same on every chosen instance: one of them tells it, the one that is ahead."""
+    return f"{largest_by(by)}({series(metric, labels)})"
+
+
+def same_rate(metric, labels="", by=""):
+    """Events a second of a counter that grows the same on every chosen instance."""
+    of_each = f"instance, {by}" if by else "instance"
+    return f"{largest_by(by)}({rate(metric, labels, of_each)})"
+
+
 def increase(metric, labels="", by=""):
     """Events in the time that the page shows."""
     return f"{total_by(by)}(increase({series(metric, labels)}[$__range]))"
@@ -24,6 +42,11 @@ def increase(metric, labels="", by=""):
 def total_by(labels):
     """An aggregation that keeps these labels."""
     return f"sum by ({labels}) " if labels else "sum"
+
+
+def largest_by(labels):
+    """The largest value, of all or for each of these labels."""
+    return f"max by ({labels}) " if labels else "max"
 
 
 def quantile(share, metric, labels="", by=""):

@@ -2,9 +2,9 @@
 
 from page import dashboard
 
-from . import access, ledger, log, mailboxes, nodes, push, resources, sessions, status, traffic
+from . import access, ledger, log, mailboxes, nodes, push, resources, sessions, status, together, traffic
 
-PARTS = (status, traffic, push, mailboxes, sessions, access, ledger, log, resources, nodes)
+PARTS = (status, traffic, push, mailboxes, sessions, access, ledger, log, together, resources, nodes)
 
 
 def overview():

@@ -2,7 +2,7 @@
 
 from page import Section
 from panels import Query, color, lines, override, says, shades, steps
-from queries import rate, series
+from queries import rate, same, series
 
 
 def section():
@@ -119,8 +119,8 @@ def panics():
 def remembered():
     return lines(
         "Remembered of strangers",
-        says("What senders and clients can make a gateway remember beside mailboxes, by kind.",
+        says("What senders and clients can make a gateway remember beside mailboxes, by kind, of the gateway that remembers most.",
              "Each kind has a bound and goes when its time is over; one that stays high although traffic fell is a bug.",
              "`addresses` and `senders`: rates that are watched, some thousands in a flood; `idempotency_keys`, `outcomes`: as many as "
              "the windows hold; `online_elsewhere`: as many users as other gateways have online."),
-        [Query(f"sum by (kind) ({series('gateway_remembered')})", "{{kind}}")], "short", width=24, decimals=0)
+        [Query(same("gateway_remembered", by="kind"), "{{kind}}")], "short", width=24, decimals=0)

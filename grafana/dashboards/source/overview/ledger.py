@@ -1,8 +1,9 @@
-"""The books: what came in has to be pending or final, and what became of it."""
+"""The books: what came in has to be pending or final, and what became of it. They follow from the log, so that gateways which
+share it have the same: each is asked, and one is believed."""
 
 from page import Section
 from panels import Query, color, lines, says, steps
-from queries import rate, series
+from queries import same_rate, series
 
 
 def section():
@@ -17,7 +18,7 @@ def outcomes():
              "`acked` is the good end; `dropped_overflow` and `dropped_rejected` are losses.",
              "Follow the losses in the section above.",
              "GatewayDeliveryLossBudgetBurnFast"),
-        [Query(rate("gateway_ledger_final_total", by="outcome"), "{{outcome}}")], "ops", width=12, stacked=True,
+        [Query(same_rate("gateway_ledger_final_total", by="outcome"), "{{outcome}}")], "ops", width=12, stacked=True,
         overrides=[color("acked", "green"), color("dropped_overflow", "red"), color("dropped_rejected", "orange"),
                    color("expired", "blue"), color("collapsed", "yellow"), color("withdrawn", "purple")])
 
@@ -29,7 +30,8 @@ def sides():
              "The first above the second for long: *Pending* grows.",
              "Across a restart both may show a peak that did not happen: they count from the oldest entry in the log.",
              "GatewayMailboxSaturated"),
-        [Query(rate("gateway_ledger_accepted_total"), "came in"), Query(rate("gateway_ledger_final_total"), "became final")],
+        [Query(same_rate("gateway_ledger_accepted_total"), "came in"),
+         Query(same_rate("gateway_ledger_final_total"), "became final")],
         "ops", width=12)
 
 

@@ -6,17 +6,16 @@ from queries import counted_quantile, mean, quantile, rate, series
 
 
 def section():
-    """Speed first, then size, then who shares it."""
-    return Section("Log", [(9, [appends(), slow(), batches()]), (8, [appended(), entries()]), (8, [room(), left()]),
-                           (8, [together(), unanswered()])])
+    """Speed first, then size. Of a log that several gateways share the sizes are the stream's, the same from each of them."""
+    return Section("Log", [(9, [appends(), slow(), batches()]), (8, [appended(), entries()]), (8, [room(), left()])])
 
 
 def appends():
     return lines(
         "Append",
         says("How long one append to the log took, a batch of entries and one sync.",
-             "A p99 above 100 ms is a slow disk: every send waits for it.",
-             "`iostat -x 1` on its machine: move what else writes there.",
+             "A p99 above 100 ms is a slow disk, or slow NATS: every send waits for it.",
+             "`iostat -x 1` on its machine, or that of the stream's leader: move what else writes there.",
              "GatewayLogSlow"),
         [Query(quantile(share, "gateway_log_append_seconds"), name)
          for share, name in ((0.5, "p50"), (0.99, "p99"), (0.999, "p99.9"))],
@@ -64,7 +63,8 @@ def appended():
 def room():
     return lines(
         "Size and room",
-        says("What the log takes, what it may still take, and the reserve at which sends are refused (0 for a log in memory).",
+        says("What the log takes, what it may still take, and the reserve at which sends are refused (0 for a log in "
+             "memory; a tenth of `nats.max_bytes` for a stream).",
              "Where *free* meets *reserve* every send is refused with 503.",
              "Make room; README.md says under *Disk space* what keeps old entries.",
              "GatewayLogDiskNearlyFull"),
@@ -92,25 +92,6 @@ def left():
         maximum=10, empty="in memory", thresholds=steps(("orange", 1), ("green", 2), start="red"))
 
 
-def together():
-    return lines(
-        "Gateways that share the log",
-        says("How many gateways with the same log each of them hears, itself included; 1 where the log is its own.",
-             "Fewer than run: that one does not reach NATS, or is frozen; its sessions are not counted, its users seem offline.",
-             "Look for *is silent* in the log lines of the others, and whether it is ready itself."),
-        [Query(f"min by (instance) ({series('gateway_nodes')})", "{{instance}}")], "short", width=12, decimals=0)
-
-
-def unanswered():
-    return lines(
-        "Not answered by other gateways",
-        says("Questions about a user's sessions that another gateway did not answer within half a second, a second.",
-             "A few when one is killed; a rise that stays is one that hangs, or NATS that loses messages.",
-             "Repeat what was asked: a look counted too few sessions, a disconnect may have left some open."),
-        [Query(rate("gateway_nodes_unanswered_total", by="instance"), "{{instance}}",
-               at_rest="gateways that live answer, and one alone asks nobody")], "ops", width=12)
-
-
 def entries():
     return lines(
         "Entries in the log",
@@ -118,4 +99,4 @@ def entries():
              "A rise that goes on for longer than a day at an even rate of sends.",
              "A long `ttl_seconds` or a mailbox that stays full holds them.",
              "GatewayLogDiskFilling"),
-        [Query(f"sum by (instance) ({series('gateway_log_entries')})", "{{instance}}")], "short", width=12)
+        [Query(f"max by (instance) ({series('gateway_log_entries')})", "{{instance}}")], "short", width=12)

@@ -2,7 +2,7 @@
 
 from page import Section
 from panels import Query, color, lines, says, steps
-from queries import counted_quantile, mean, quantile, rate, series
+from queries import counted_quantile, mean, quantile, rate, same, same_rate, series
 
 
 def section():
@@ -17,11 +17,12 @@ def section():
 def pending():
     return lines(
         "Pending",
-        says("Notifications that wait in mailboxes: accepted, and neither acked nor final in another way.",
+        says("Notifications that wait in mailboxes: accepted, and neither acked nor final in another way; gateways that share "
+             "a log say the same, and count once.",
              "A rise that does not end: receivers are away or do not ack.",
              "Compare with users online; shorten the time to live for those who do not come.",
              "GatewayMailboxSaturated"),
-        [Query(f"sum by (instance) ({series('gateway_mailbox_depth')})", "{{instance}}")], "short")
+        [Query(same("gateway_mailbox_depth"), "pending")], "short")
 
 
 def pending_bytes():
@@ -31,7 +32,7 @@ def pending_bytes():
              "It rises faster than their number: notifications became larger.",
              "Look at who sends what; frames are not kept once for each recipient, memory is below.",
              "GatewayMailboxSaturated"),
-        [Query(f"sum by (instance) ({series('gateway_mailbox_bytes')})", "{{instance}}")], "bytes")
+        [Query(same("gateway_mailbox_bytes"), "pending")], "bytes")
 
 
 def fullest():
@@ -51,7 +52,7 @@ def enqueued():
         says("Notifications put into mailboxes, a second, one for each recipient.",
              "A jump without one under *Offered* is a large topic.",
              "Look at *Online recipients of a notification*."),
-        [Query(rate("gateway_mailbox_enqueued_total", by="priority"), "{{priority}}")], "ops", width=6, stacked=True)
+        [Query(same_rate("gateway_mailbox_enqueued_total", by="priority"), "{{priority}}")], "ops", width=6, stacked=True)
 
 
 def dropped():
@@ -62,8 +63,8 @@ def dropped():
              "Red is a loss, and its receiver is told of it.",
              "Bring receivers back, or have the sender send less.",
              "GatewayDeliveryLossBudgetBurnFast", "GatewayDeliveryLossBudgetBurnSlow", "GatewayMailboxesRefuse"),
-        [Query(rate("gateway_mailbox_dropped_total", by="reason"), "{{reason}}"),
-         Query(rate("gateway_mailbox_expired_total"), "expired")],
+        [Query(same_rate("gateway_mailbox_dropped_total", by="reason"), "{{reason}}"),
+         Query(same_rate("gateway_mailbox_expired_total"), "expired")],
         "ops", width=6, stacked=True, overrides=[color("overflow", "red"), color("rejected", "orange"), color("expired", "blue")])
 
 

@@ -2,14 +2,15 @@
 
 from page import Section
 from panels import Query, color, lines, says, steps
-from queries import process, quantile, rate, series
+from queries import process, quantile, rate, same, same_rate, series
 
 PUSH = "gateway_push_latency_seconds"
 
 
 def section():
     """Grafana repeats this row for each chosen instance."""
-    return Section("Gateway $instance", [(8, [flow(), latency(), sessions()]), (8, [processor(), memory(), pending()])],
+    return Section("Gateway $instance", [
+        (8, [flow(), latency(), sessions()]), (8, [processor(), memory(), pending()]), (8, [well(), behind()])],
                    repeat="instance", collapsed=True)
 
 
@@ -66,10 +67,33 @@ def memory():
 def pending():
     return lines(
         "Pending and dropped",
-        says("Notifications that wait, and those that full mailboxes dropped, a second.",
+        says("Notifications that wait, and those that full mailboxes dropped, a second; the same on every gateway that shares the "
+             "log.",
              "Anything dropped is a loss.",
              "See the section on mailboxes.",
              "GatewayMailboxSaturated", "GatewayDeliveryLossBudgetBurnFast"),
-        [Query(f"sum({series('gateway_mailbox_depth')})", "pending"),
-         Query(rate("gateway_mailbox_dropped_total"), "dropped a second")], "short",
+        [Query(same("gateway_mailbox_depth"), "pending"),
+         Query(same_rate("gateway_mailbox_dropped_total"), "dropped a second")], "short",
         overrides=[color("dropped a second", "red")])
+
+
+def well():
+    return lines(
+        "Ready, and its log",
+        says("1 while this gateway takes work, and while its log answers it; how many gateways it hears, itself included.",
+             "0 of either, or fewer heard than run.",
+             "Ask its `/health/ready`, which says why.",
+             "GatewayNotReady", "GatewayLogUnreachable", "GatewayNodeUnheard"),
+        [Query(f"min({series('gateway_ready')})", "ready"), Query(f"min({series('gateway_log_reachable')})", "log answers"),
+         Query(f"min({series('gateway_nodes')})", "gateways heard")], "short", width=12, decimals=0)
+
+
+def behind():
+    return lines(
+        "Behind the log, this gateway",
+        says("For how long it has not reached what the log held; 0 while it keeps up, and with a log of its own.",
+             "More than 2 s for a minute: its receivers get late what others accepted.",
+             "Compare with its processor beside, and with the same panel of the others.",
+             "GatewayLogBehind"),
+        [Query(f"max({series('gateway_log_lag_seconds')})", "behind", at_rest="a log of one's own is never behind")], "s",
+        width=12, soft_maximum=2.4, thresholds=steps(("orange", 2)))

@@ -2,7 +2,7 @@
 
 from page import Section
 from panels import Query, color, lines, override, says, shades, steps
-from queries import counted_quantile, mean, quantile, rate, series
+from queries import counted_quantile, mean, quantile, rate, same, series
 
 
 def section():
@@ -132,10 +132,11 @@ def traffic():
 def users():
     return lines(
         "Users and topics",
-        says("Users that the gateway remembers, users online, topics that have subscribers, subscriptions.",
+        says("Users that the log knows of, users online, topics that have subscribers, subscriptions; who is online on two "
+             "gateways counts twice, all else once.",
              "Known users far above those online are mailboxes that wait for people who may never come.",
              "Have senders stop for them, or forget them: `DELETE /v1/users/{user}`.",
              "GatewayDeliveryLossBudgetBurnSlow"),
-        [Query(f"sum({series('gateway_known_users')})", "known"), Query(f"sum({series('gateway_users')})", "online"),
-         Query(f"sum({series('gateway_topics')})", "topics"),
-         Query(f"sum({series('gateway_topic_memberships')})", "subscriptions")], "short", width=12)
+        [Query(same("gateway_known_users"), "known"), Query(f"sum({series('gateway_users')})", "online"),
+         Query(same("gateway_topics"), "topics"),
+         Query(same("gateway_topic_memberships"), "subscriptions")], "short", width=12)

@@ -30,9 +30,9 @@ def offered():
 def reached():
     return lines(
         "Queued, written, acked",
-        says("What came to a stage of delivery, a second; the stages do not count alike. Queued is once a notification; written "
-             "is once a delivery, to each session of each recipient; acked is no more than the last 64 of a session that one "
-             "ack was for; what was written after waiting stands beside.",
+        says("What came to a stage of delivery, a second; the stages do not count alike. Queued is once a notification "
+             "on each gateway with a recipient online; written is once a delivery, to each session of each recipient; acked is no "
+             "more than the last 64 of a session that one ack was for; what was written after waiting stands beside.",
              "`acked` at 0 while `written` goes on: clients take and do not ack.",
              "Compare a line with itself earlier, not with its neighbour; see what clients were changed to lately."),
         [Query(rate("gateway_push_latency_seconds_count", by="stage"), "{{stage}}"),
