@@ -278,6 +278,7 @@ fn delivery_options(config: &Config, tracing: Tracing) -> DeliveryOptions {
             topic_max_subscribers: config.topics.max_subscribers,
             user_max_topics: config.topics.max_per_user,
         },
+        starts_over: config.starts_over,
         frame_cache_bytes: config.frames.cache.0,
         max_sessions_per_user: config.sessions.max_per_user,
         retention_period: RETENTION_PERIOD,

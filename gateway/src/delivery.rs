@@ -71,6 +71,8 @@ const DIGEST_ATTEMPTS: usize = 10;
 pub struct DeliveryOptions {
     /// What apply depends on.
     pub settings: Settings,
+    /// The process said them before: what is in force stays.
+    pub starts_over: bool,
     /// Bytes of recent frames kept in memory.
     pub frame_cache_bytes: u64,
     /// Sessions a user may hold.
@@ -177,15 +179,17 @@ impl Delivery {
             max_sessions_per_user: options.max_sessions_per_user,
         });
         shared.applied.advance(state.first - 1);
-        let tail = log.tail(state.first - 1).map_err(|error| StartError::Unusable(error.to_string()))?;
+        let tail = log.tail(state.first - 1).map_err(FollowError::from)?;
         let mut follower = Follower::new(Arc::clone(&shared), tail, state.head, options.elsewhere.clone());
         follower.rebuild().await?;
         let (committer, queue) = Committer::new(lifecycle.clone());
         let stalls = Stalls { timeout: options.stall_timeout, lifecycle: lifecycle.clone() };
         let committing = commit_and_follow(Arc::clone(&shared), queue, follower, stalls);
         lifecycle.spawn_essential("log", committing);
-        // They enter the log when they change, so that every node applies the same.
-        if shared.state.settings().is_none_or(|(_, in_force)| in_force != options.settings) {
+        // They enter the log when they change, so that every node applies the same. Who merely starts over has said them: another
+        // node's may have come since.
+        let in_force = shared.state.settings();
+        if in_force.is_none_or(|(_, in_force)| !options.starts_over && in_force != options.settings) {
             let appended = committer.append(NewEntry::housekeeping(encode_settings(&options.settings))).await;
             let number = appended.map_err(|error| StartError::Unusable(error.to_string()))?;
             if !shared.applied.reached_within(number, SETTINGS_TIMEOUT).await {
@@ -325,7 +329,7 @@ async fn commit_and_follow(
     shared.waiters.abandon(&error.to_string());
     let is_trimmed = matches!(error, TailError::Trimmed { .. }) && shared.log.durability().is_shared();
     if is_trimmed || matches!(error, TailError::Changed(_)) {
-        // Nothing is pushed any more; whoever is connected comes back to what holds now.
+        // Nothing is applied any more; sessions leave with what was, and come back to what holds now.
         shared.applied.halt();
         lifecycle.start_over();
         return std::future::pending().await;

@@ -164,6 +164,8 @@ async fn serve(options: Serve) -> Result<(), Failure> {
         let app = match App::bind_with(config.clone(), Clock::system(), tracing.clone()).await {
             Err(BindError::Start(error @ StartError::Changed(_))) => {
                 tracing::warn!(%error, "starting over");
+                // It is in the log.
+                config.new_epoch = false;
                 tokio::time::sleep(START_AGAIN).await;
                 if greeted.as_ref().is_some_and(|signals| signals.stop.is_cancelled()) {
                     break Ok(());
@@ -186,7 +188,7 @@ async fn serve(options: Serve) -> Result<(), Failure> {
         };
         // Whoever found it there finds it there again; what was declared once is in the log.
         (config.http.listen, config.ops.listen) = (app.addresses().http, app.addresses().ops);
-        config.new_epoch = false;
+        (config.new_epoch, config.starts_over) = (false, true);
         let stop = async {
             signals.stop.cancelled().await;
             tracing::info!("stopping; a second signal ends at once");

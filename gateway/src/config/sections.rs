@@ -21,6 +21,8 @@ macro_rules! sections {
             /// The positions that clients know mean nothing any more: for a directory restored from a backup. No setting,
             /// because it is meant once.
             pub new_epoch: bool,
+            /// This process was a gateway before and begins anew: the settings that apply depends on are in the log already.
+            pub starts_over: bool,
         }
 
         impl Config {
@@ -31,6 +33,7 @@ macro_rules! sections {
                         $($field: values.get(concat!(stringify!($name), ".", stringify!($field)))?,)*
                     },)*
                     new_epoch: false,
+                    starts_over: false,
                 })
             }
         }

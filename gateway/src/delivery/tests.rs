@@ -38,6 +38,7 @@ pub(super) fn options() -> DeliveryOptions {
             topic_max_subscribers: 100,
             user_max_topics: 10,
         },
+        starts_over: false,
         frame_cache_bytes: 1 << 20,
         max_sessions_per_user: 16,
         retention_period: std::time::Duration::from_millis(2),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{AppendError, Log, LogEntry, MAX_ENTRY_BYTES, NewEntry, Tail, TailError};
+use super::{
+    AppendError, BoxFuture, Durability, Log, LogEntry, LogState, MAX_ENTRY_BYTES, NewEntry, ReadError, Tail,
+    TailError,
+};
 use crate::clock::ClockHand;
 
 /// Declares one test a sentence for the log that the expression makes.
@@ -51,6 +54,38 @@ macro_rules! log_clock_contract_tests {
 pub(crate) use log_clock_contract_tests;
 
 type AnyLog = std::sync::Arc<dyn Log>;
+
+/// A log and what has to live as long as it: its directory, its server.
+pub(crate) struct With<L, G> {
+    pub(crate) log: L,
+    pub(crate) guard: G,
+}
+
+impl<L: Log, G: Send + Sync + 'static> Log for With<L, G> {
+    fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
+        self.log.append(batch)
+    }
+
+    fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError> {
+        self.log.tail(after)
+    }
+
+    fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>> {
+        self.log.read(numbers)
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
+        self.log.state()
+    }
+
+    fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
+        self.log.trim(through)
+    }
+
+    fn durability(&self) -> Durability {
+        self.log.durability()
+    }
+}
 
 fn payload(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())

@@ -116,10 +116,14 @@ impl NatsLog {
     ///
     /// # Errors
     /// [`NatsError`].
-    pub async fn open(connection: Connection, options: NatsOptions, clock: Clock) -> Result<Self, NatsError> {
+    pub async fn open(
+        connection: Connection,
+        mut options: NatsOptions,
+        clock: Clock,
+    ) -> Result<Self, NatsError> {
         let deadline = Instant::now() + options.timeout;
         loop {
-            match Self::try_to_open(connection.clone(), options.clone(), clock.clone(), deadline).await {
+            match Self::try_to_open(connection.clone(), &mut options, clock.clone(), deadline).await {
                 // A leader that was just lost: there will be another one.
                 Err(NatsError::Asked(why) | NatsError::Damaged(why)) if Instant::now() + RETRY < deadline => {
                     tracing::info!(why, "the stream does not answer; trying again");
@@ -132,15 +136,17 @@ impl NatsLog {
 
     async fn try_to_open(
         connection: Connection,
-        options: NatsOptions,
+        options: &mut NatsOptions,
         clock: Clock,
         deadline: Instant,
     ) -> Result<Self, NatsError> {
-        let NatsOptions { stream: settings, copy_directory, new_epoch, random, .. } = options;
+        let NatsOptions { stream: settings, copy_directory, random, .. } = options.clone();
         let stream = Stream::open(&connection, &settings, deadline).await?;
         let mut standing = stream.standing().await.map_err(NatsError::Asked)?;
-        if new_epoch {
+        if options.new_epoch {
             stream.say_epoch(&connection, standing.told, random()).await.map_err(NatsError::Asked)?;
+            // Once, however often it is tried to open.
+            options.new_epoch = false;
             standing = stream.standing().await.map_err(NatsError::Asked)?;
         }
         let copy = loop {

@@ -12,34 +12,10 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::log::contract;
+use crate::log::contract::{self, With};
 
 /// A log in a directory that goes away with it.
-struct InDirectory {
-    log: DiskLog,
-    directory: TempDir,
-}
-
-impl Log for InDirectory {
-    fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Results> {
-        self.log.append(batch)
-    }
-    fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError> {
-        self.log.tail(after)
-    }
-    fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>> {
-        self.log.read(numbers)
-    }
-    fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
-        self.log.state()
-    }
-    fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
-        self.log.trim(through)
-    }
-    fn durability(&self) -> Durability {
-        self.log.durability()
-    }
-}
+type InDirectory = With<DiskLog, TempDir>;
 
 fn options(directory: &Path) -> DiskOptions {
     DiskOptions { reserve_bytes: 0, ..DiskOptions::new(directory, Epoch::from_bits(1)) }
@@ -58,7 +34,7 @@ fn in_directory(clock: Clock, change: impl FnOnce(&mut DiskOptions)) -> InDirect
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(directory.path());
     change(&mut options);
-    InDirectory { log: DiskLog::open(options, clock).unwrap(), directory }
+    With { log: DiskLog::open(options, clock).unwrap(), guard: directory }
 }
 
 mod in_the_journal {
@@ -235,7 +211,7 @@ async fn an_interrupted_beginning_is_begun_again() {
 #[tokio::test]
 async fn trimming_gives_the_disk_back() {
     let log = in_directory(Clock::system(), |options| options.write_buffer_bytes = 1_000_000);
-    let (log, directory) = (&log.log, log.directory.path());
+    let (log, directory) = (&log.log, log.guard.path());
     for _ in 0..100 {
         append(log, vec![NewEntry::ordinary(Bytes::from(vec![b'x'; 700_000]))]).await;
         // Time to write a table, or there would be few large ones.

@@ -62,7 +62,7 @@ pub(super) async fn open(
         if epoch == standing.epoch.to_string() {
             return Ok(Found::Contradicted);
         }
-        remove(directory)?;
+        remove(directory).await?;
     }
     let why = match begin().await {
         Ok(copy) => {
@@ -88,7 +88,7 @@ pub(super) async fn open(
         Err(error) => return Err(error),
     };
     tracing::warn!(why, "the copy of the stream is fetched again");
-    remove(directory)?;
+    remove(directory).await?;
     Ok(Found::Good(begin().await?))
 }
 
@@ -286,8 +286,19 @@ pub(super) fn give_up(directory: &Path) {
 }
 
 /// Removes the copy, but not its mark.
-fn remove(directory: &Path) -> Result<(), NatsError> {
+async fn remove(directory: &Path) -> Result<(), NatsError> {
     let failed = |path: PathBuf| move |error| NatsError::File { path, error };
+    // Whoever has it open, be it this process for a moment more, must not lose it under its hands.
+    let path = directory.join("lock");
+    let lock =
+        fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed(path))?;
+    let deadline = Instant::now() + CLOSING;
+    while lock.try_lock().is_err() {
+        if Instant::now() >= deadline {
+            return Err(NatsError::Copy(OpenError::InUse(directory.to_owned())));
+        }
+        tokio::time::sleep(RETRY).await;
+    }
     // In this order: an interrupted removal leaves a copy that is found damaged.
     let path = directory.join("entries");
     match fs::remove_dir_all(&path) {

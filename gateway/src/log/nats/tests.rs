@@ -12,7 +12,7 @@ use bytes::Bytes;
 use nats_server::NatsCluster;
 
 use super::*;
-use crate::log::contract;
+use crate::log::contract::{self, With};
 
 const NAME: &str = "test";
 
@@ -42,47 +42,15 @@ fn options(copy: &tempfile::TempDir) -> NatsOptions {
     }
 }
 
-/// A log with its server and the directory of its copy.
-struct Kept {
-    log: NatsLog,
-    _server: NatsCluster,
-    _copy: tempfile::TempDir,
-}
-
 async fn open(server: &NatsCluster, options: NatsOptions) -> Result<NatsLog, NatsError> {
     NatsLog::open(connect(server.urls()).await, options, Clock::system()).await
 }
 
-async fn new_log() -> Kept {
+/// A log with its server and the directory of its copy.
+async fn new_log() -> With<NatsLog, (NatsCluster, tempfile::TempDir)> {
     let (server, copy) = (NatsCluster::single().await, tempfile::tempdir().unwrap());
     let log = open(&server, options(&copy)).await.unwrap();
-    Kept { log, _server: server, _copy: copy }
-}
-
-impl Log for Kept {
-    fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
-        self.log.append(batch)
-    }
-
-    fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError> {
-        self.log.tail(after)
-    }
-
-    fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>> {
-        self.log.read(numbers)
-    }
-
-    fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
-        self.log.state()
-    }
-
-    fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
-        self.log.trim(through)
-    }
-
-    fn durability(&self) -> Durability {
-        self.log.durability()
-    }
+    With { log, guard: (server, copy) }
 }
 
 contract::log_contract_tests!(new_log().await);

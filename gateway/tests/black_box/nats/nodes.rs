@@ -139,11 +139,21 @@ pub(super) async fn agree(ops: &[String]) {
 
 /// Starts the binary as a node that keeps its copy in this folder.
 pub(super) async fn start_process(cluster: &NatsCluster, copy: &Folder) -> Server {
+    start_process_with(cluster, copy, &[]).await
+}
+
+/// The same, with settings of its own.
+pub(super) async fn start_process_with(
+    cluster: &NatsCluster,
+    copy: &Folder,
+    more: &[(&str, &str)],
+) -> Server {
     let directory = copy.path().join("copy").display().to_string();
-    let variables = [
+    let own = [
         ("GATEWAY_NATS_REPLICAS", "1"),
         ("GATEWAY_NATS_COPY_DIRECTORY", directory.as_str()),
         ("GATEWAY_LOG_STALL_TIMEOUT", "1s"),
     ];
+    let variables = [&own[..], more].concat();
     within("the gateway to start", Server::start_on(&cluster.log(STREAM), &variables)).await
 }

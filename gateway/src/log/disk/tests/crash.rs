@@ -171,7 +171,7 @@ async fn a_failure_in_the_background_ends_the_log_even_if_nothing_is_appended() 
     append(&log.log, batch("x", 1)).await;
     assert_eq!(tail.next().await.unwrap().len(), 1);
     // Where tables are written to.
-    fs::remove_dir_all(log.directory.path().join("entries/keyspaces/1/tables")).unwrap();
+    fs::remove_dir_all(log.guard.path().join("entries/keyspaces/1/tables")).unwrap();
     append(&log.log, batch("y", 200)).await;
     let mut seen = 1;
     let reason = loop {
