@@ -5,6 +5,7 @@
 mod copy_log;
 mod listening;
 mod open_log;
+mod operators;
 mod public;
 mod run;
 
@@ -15,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use open_log::{Opened, Shared, open_log};
+use operators::Operators;
+use poem::Response;
 use poem::endpoint::BoxEndpoint;
-use poem::{EndpointExt, Response};
 use public::Parts;
 use tokio::runtime::Handle;
 use uuid::Uuid;
@@ -28,21 +30,18 @@ use crate::delivery::{Delivery, DeliveryOptions, StartError};
 use crate::domain::OverflowPolicy;
 use crate::lifecycle::Lifecycle;
 use crate::limits::MemoryAdmission;
-use crate::listener::{AddressRules, BoundListener, ClientAddresses, HangUps, Tls, TlsError};
+use crate::listener::{BoundListener, ClientAddresses, HangUps, Tls, TlsError};
 use crate::log::entry::Settings;
 use crate::log::{Durability, NatsError, OpenError};
 use crate::machine;
 use crate::metrics::{Metrics, Remembered, SpanLoss};
-use crate::ops::{self, Ops, StateDigest};
+use crate::ops::{Assembled, StateDigest};
 use crate::presence::{Joining, Others, Presence, PresenceError};
 use crate::telemetry::Tracing;
 
 pub use copy_log::{CopyLogError, copy_log};
 pub use listening::load_tls;
 use listening::{address_rules, listen, max_connections};
-
-/// Connections the operator's listener holds: scrapers and probes, few but never starved by the public one.
-const MAX_OPS_CONNECTIONS: usize = 64;
 
 /// How much of the memory that there is may be taken before more is refused, in percent.
 const MEMORY_ADMISSION_PERCENT: u64 = 75;
@@ -57,7 +56,7 @@ const RETENTION_PERIOD: Duration = Duration::from_secs(1);
 pub struct App {
     config: Config,
     public: (BoundListener, BoxEndpoint<'static, Response>),
-    ops: (BoundListener, BoxEndpoint<'static, Response>),
+    operators: Operators,
     tls: Option<Tls>,
     hang_ups: Arc<HangUps>,
     clients: Arc<ClientAddresses>,
@@ -125,7 +124,7 @@ pub enum RunError {
 }
 
 impl App {
-    /// Binds the ports and rebuilds the state. Nothing is served before [`App::run_until`].
+    /// Binds the ports and rebuilds the state. Before [`App::run_until`] only operators are answered: that it starts.
     ///
     /// # Errors
     /// [`BindError`] when a port is taken or the log cannot be used.
@@ -152,13 +151,7 @@ impl App {
             Arc::clone(&clients),
             Arc::clone(&metrics),
         )?;
-        // Its own counters: `gateway_connections` speaks of the public listener, limits of addresses likewise.
-        let operators = listen(
-            ("ops.listen", config.ops.listen),
-            MAX_OPS_CONNECTIONS,
-            Arc::new(ClientAddresses::new(AddressRules::default())),
-            Arc::new(Metrics::new()),
-        )?;
+        let operators = Operators::serve(&config, &metrics, &lifecycle)?;
 
         let Opened { log, shared } = open_log(&config, &clock).await?;
         let durability = log.durability();
@@ -197,17 +190,10 @@ impl App {
             ops: operators.address(),
         };
         let endpoint = public::endpoint(parts);
-        let ops = ops::routes(Ops {
-            metrics: Arc::clone(&metrics),
-            lifecycle: lifecycle.clone(),
-            hosts: public::host_policy(config.ops.listen, &[]),
-            refresh,
-            digest: digest(&delivery),
-            scraping: Arc::default(),
-        });
+        operators.assembled(Assembled { refresh, digest: digest(&delivery), durability });
         Ok(Self {
             public: (public, endpoint),
-            ops: (operators, ops.map_to_response().boxed()),
+            operators,
             config,
             tls,
             hang_ups,
@@ -223,7 +209,7 @@ impl App {
     /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
-        Addresses { http: self.public.0.address(), ops: self.ops.0.address() }
+        Addresses { http: self.public.0.address(), ops: self.operators.address() }
     }
 
     /// Whether nobody needs a credential.

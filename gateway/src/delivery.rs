@@ -5,6 +5,7 @@
 //! edges (HTTP, sockets) hold. Nothing here knows of either.
 
 mod acks;
+mod applied;
 mod apply;
 mod broadcast;
 mod carry;
@@ -26,11 +27,8 @@ mod subscribe;
 mod topics;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::{Epoch, Position, UserId};
@@ -40,6 +38,7 @@ use crate::log::{Log, NewEntry, ReadError, TailError};
 use crate::metrics::{Metrics, Remembered, Transport};
 use crate::protocol::CloseCode;
 use crate::telemetry::Tracing;
+use applied::Applied;
 use commit::Stalls;
 use follow::{FollowError, Follower};
 
@@ -113,14 +112,6 @@ pub(crate) struct Shared {
     pub(crate) max_sessions_per_user: usize,
 }
 
-/// The last number that every shard has.
-#[derive(Default)]
-pub(crate) struct Applied {
-    number: AtomicU64,
-    moved: Notify,
-    halted: CancellationToken,
-}
-
 /// Why the delivery could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -181,7 +172,13 @@ impl Delivery {
         shared.applied.advance(state.first - 1);
         let tail = log.tail(state.first - 1).map_err(FollowError::from)?;
         let mut follower = Follower::new(Arc::clone(&shared), tail, state.head, options.elsewhere.clone());
-        follower.rebuild().await?;
+        match follower.rebuild().await {
+            // Another build may be there already, and write: this one waits to be replaced, and says so.
+            Err(error @ FollowError::Entry { .. }) if log.durability().is_shared() => {
+                follower.halt(&error, lifecycle);
+            }
+            rebuilt => rebuilt?,
+        }
         let (committer, queue) = Committer::new(lifecycle.clone());
         let stalls = Stalls { timeout: options.stall_timeout, lifecycle: lifecycle.clone() };
         let committing = commit_and_follow(Arc::clone(&shared), queue, follower, stalls);
@@ -189,7 +186,8 @@ impl Delivery {
         // They enter the log when they change, so that every node applies the same. Who merely starts over has said them: another
         // node's may have come since.
         let in_force = shared.state.settings();
-        if in_force.is_none_or(|(_, in_force)| !options.starts_over && in_force != options.settings) {
+        let is_other = |in_force: &Settings| !options.starts_over && *in_force != options.settings;
+        if !shared.applied.is_halted() && in_force.is_none_or(|(_, in_force)| is_other(&in_force)) {
             let appended = committer.append(NewEntry::housekeeping(encode_settings(&options.settings))).await;
             let number = appended.map_err(|error| StartError::Unusable(error.to_string()))?;
             if !shared.applied.reached_within(number, SETTINGS_TIMEOUT).await {
@@ -329,51 +327,12 @@ async fn commit_and_follow(
     shared.waiters.abandon(&error.to_string());
     let is_trimmed = matches!(error, TailError::Trimmed { .. }) && shared.log.durability().is_shared();
     if is_trimmed || matches!(error, TailError::Changed(_)) {
-        // Nothing is applied any more; sessions leave with what was, and come back to what holds now.
-        shared.applied.halt();
+        // Nothing is applied or pushed any more; sessions leave, and come back to what holds then.
+        shared.applied.outdate();
         lifecycle.start_over();
         return std::future::pending().await;
     }
     error
-}
-
-impl Applied {
-    /// The last number that every shard has.
-    pub(crate) fn get(&self) -> u64 {
-        self.number.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn advance(&self, number: u64) {
-        self.number.store(number, Ordering::Release);
-        self.moved.notify_waiters();
-    }
-
-    /// Nothing will be applied any more.
-    pub(crate) fn halt(&self) {
-        self.halted.cancel();
-    }
-
-    /// Resolves once `number` is applied.
-    pub(crate) async fn reached(&self, number: u64) {
-        loop {
-            // Registered before looking: an advance in between is not missed.
-            let moved = self.moved.notified();
-            if self.get() >= number {
-                return;
-            }
-            moved.await;
-        }
-    }
-
-    /// Whether `number` is applied before the time is over; `false` at once where nothing will be any more.
-    pub(crate) async fn reached_within(&self, number: u64, timeout: Duration) -> bool {
-        tokio::select! {
-            biased;
-            () = self.reached(number) => true,
-            () = self.halted.cancelled() => false,
-            () = tokio::time::sleep(timeout) => false,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -161,7 +161,20 @@ async fn serve(options: Serve) -> Result<(), Failure> {
     prepare_limits();
     let mut greeted: Option<Signals> = None;
     let ended = loop {
-        let app = match App::bind_with(config.clone(), Clock::system(), tracing.clone()).await {
+        let binding = App::bind_with(config.clone(), Clock::system(), tracing.clone());
+        // Who starts over may have a long log to read; who starts for the first time ends by the signal itself.
+        let told_to_stop = async {
+            match &greeted {
+                Some(signals) => signals.stop.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let bound = tokio::select! {
+            biased;
+            () = told_to_stop => break Ok(()),
+            bound = binding => bound,
+        };
+        let app = match bound {
             Err(BindError::Start(error @ StartError::Changed(_))) => {
                 tracing::warn!(%error, "starting over");
                 // It is in the log.

@@ -1,8 +1,9 @@
 //! The operator's listener: `/metrics`, `/state`, `/health/live`, `/health/ready`.
 //!
-//! It knows nothing of what is measured: whoever assembles the gateway hands in what to bring up to date before a scrape.
+//! It knows nothing of what is measured: whoever assembles the gateway hands in what to bring up to date before a scrape, once
+//! there is something. Until then it says that the gateway starts.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use poem::http::{StatusCode, header};
 use poem::{
@@ -11,6 +12,7 @@ use poem::{
 
 use crate::auth::{HostPolicy, host};
 use crate::lifecycle::{Lifecycle, Readiness};
+use crate::log::Durability;
 use crate::metrics::{Metrics, open_metrics};
 
 /// What the handlers share.
@@ -22,12 +24,21 @@ pub struct Ops {
     pub lifecycle: Lifecycle,
     /// Which hosts are answered.
     pub hosts: HostPolicy,
+    /// Empty while the gateway starts.
+    pub assembled: Arc<OnceLock<Assembled>>,
+    /// Held by the scrape that is being answered: two at once would bring counters up to date twice.
+    pub scraping: Arc<Mutex<()>>,
+}
+
+/// What only a gateway has whose state is computed.
+#[derive(Clone)]
+pub struct Assembled {
     /// Brings gauges up to date before a scrape.
     pub refresh: Arc<dyn Fn() + Send + Sync>,
     /// What was computed from the log.
     pub digest: Arc<dyn Fn() -> StateDigest + Send + Sync>,
-    /// Held by the scrape that is being answered: two at once would bring counters up to date twice.
-    pub scraping: Arc<Mutex<()>>,
+    /// What an accepted notification survives.
+    pub durability: Durability,
 }
 
 /// What two nodes must agree about that have applied the same entries.
@@ -65,7 +76,7 @@ async fn answer_known_hosts<E: Endpoint>(endpoint: Arc<E>, request: Request) -> 
 /// In the format of OpenMetrics, which carries exemplars, for scrapers that ask for it.
 #[handler]
 async fn metrics(request: &Request, ops: Data<&Ops>) -> Response {
-    let (refresh, metrics) = (Arc::clone(&ops.refresh), Arc::clone(&ops.metrics));
+    let (assembled, metrics) = (Arc::clone(&ops.assembled), Arc::clone(&ops.metrics));
     let accept: Vec<&str> =
         request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let accept = accept.join(",");
@@ -75,7 +86,9 @@ async fn metrics(request: &Request, ops: Data<&Ops>) -> Response {
     let scraping = Arc::clone(&ops.scraping);
     let scrape = tokio::task::spawn_blocking(move || {
         let _alone = scraping.lock().expect("counting does not panic");
-        refresh();
+        if let Some(assembled) = assembled.get() {
+            (assembled.refresh)();
+        }
         if open { metrics.encode_open_metrics() } else { metrics.encode() }
     });
     let content_type =
@@ -90,7 +103,10 @@ async fn metrics(request: &Request, ops: Data<&Ops>) -> Response {
 /// held at one moment.
 #[handler]
 async fn state(ops: Data<&Ops>) -> Response {
-    let (digest, scraping) = (Arc::clone(&ops.digest), Arc::clone(&ops.scraping));
+    let Some(Assembled { digest, .. }) = ops.assembled.get().cloned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
+    };
+    let scraping = Arc::clone(&ops.scraping);
     let digesting = tokio::task::spawn_blocking(move || {
         let _alone = scraping.lock().expect("counting does not panic");
         digest()
@@ -106,18 +122,21 @@ fn live() -> &'static str {
     "live\n"
 }
 
-/// New senders and receivers are welcome: take it out of the balancer when this fails.
+/// New senders and receivers are welcome, and what becomes of what they send: take it out of the balancer when this fails.
 #[handler]
-fn ready(ops: Data<&Ops>) -> (StatusCode, &'static str) {
+fn ready(ops: Data<&Ops>) -> (StatusCode, String) {
     let why_not = match ops.lifecycle.readiness() {
-        Readiness::Ready => return (StatusCode::OK, "ready\n"),
+        Readiness::Ready => {
+            let durability = ops.assembled.get().map(|assembled| assembled.durability.describe());
+            return (StatusCode::OK, format!("ready\nlog {}\n", durability.unwrap_or_default()));
+        }
         Readiness::Starting => "starting\n",
         Readiness::Stalled => "the log does not move\n",
         Readiness::Behind => "this node is behind the log\n",
         Readiness::Halted => "the log cannot be followed\n",
         Readiness::Stopping => "stopping\n",
     };
-    (StatusCode::SERVICE_UNAVAILABLE, why_not)
+    (StatusCode::SERVICE_UNAVAILABLE, why_not.to_owned())
 }
 
 /// How much a media type is wanted: the greatest quality it is listed with by its own name (RFC 9110 §12.5.1), 0 if it is not.

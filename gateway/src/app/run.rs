@@ -9,16 +9,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::Server;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::listening::{MAX_HTTP2_STREAMS, deadlines, forget_addresses, serve};
+use super::listening::{forget_addresses, serve};
 use super::{App, RunError};
 use crate::delivery::Delivery;
 use crate::lifecycle::Lifecycle;
-use crate::listener::{HangUps, Watching};
+use crate::listener::HangUps;
 use crate::metrics::Metrics;
 use crate::protocol::CloseCode;
 
@@ -29,7 +28,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_LOG_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the tasks get to end, and the operator's connections, even when requests took the whole time.
-const MIN_END_TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const MIN_END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a stream of events gets for its goodbye if its client takes no bytes; sockets have as much.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(2);
@@ -56,28 +55,22 @@ impl App {
         cut: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
         let Self {
-            config, public, ops, tls, hang_ups, clients, delivery, presence, lifecycle, metrics, ..
+            config,
+            public,
+            operators,
+            tls,
+            hang_ups,
+            clients,
+            delivery,
+            presence,
+            lifecycle,
+            metrics,
+            ..
         } = self;
         let patience = config.shutdown.timeout;
         let (listener, endpoint) = public;
-        // Operators can watch the stop: their listener goes last.
-        let finished = CancellationToken::new();
         lifecycle.set_ready();
         lifecycle.spawn_essential("addresses", forget_addresses(clients));
-        let serving_ops = tokio::spawn(
-            Server::new_with_acceptor(Watching::new(
-                ops.0,
-                deadlines(&config),
-                Arc::default(),
-                Arc::new(Metrics::new()),
-            ))
-            .http2_max_concurrent_streams(MAX_HTTP2_STREAMS)
-            .run_with_graceful_shutdown(
-                ops.1,
-                finished.clone().cancelled_owned(),
-                Some(MIN_END_TIMEOUT),
-            ),
-        );
         let serving = match tls {
             None => {
                 tokio::spawn(serve(listener, endpoint, &config, Arc::clone(&hang_ups), &metrics, &lifecycle))
@@ -108,10 +101,10 @@ impl App {
             presence.leave().await;
             let ended = lifecycle.end(MIN_END_TIMEOUT).await;
             drop(presence);
-            finished.cancel();
-            (served, ended, serving_ops.await)
+            // Operators can watch the stop: their listener goes last.
+            (served, ended, operators.end().await)
         };
-        let (served, ended, served_ops) = tokio::select! {
+        let (served, ended, served_operators) = tokio::select! {
             result = stop => result,
             never = hurry => match never {},
         };
@@ -119,7 +112,7 @@ impl App {
         audit(&delivery, &metrics);
         close_log(delivery).await;
 
-        let crashed = lifecycle.has_crashed() || served == Some(false) || !matches!(served_ops, Ok(Ok(())));
+        let crashed = lifecycle.has_crashed() || served == Some(false) || !served_operators;
         match (crashed, ended && served.is_some()) {
             _ if lifecycle.starts_over() => Err(RunError::Outdated),
             (true, _) => Err(RunError::Crashed),

@@ -65,19 +65,22 @@ impl Follower {
     /// An entry that cannot be applied halts it instead: the gateway is not ready any more, sockets stay up and what is
     /// pending stays; only a build that knows the entry can go on.
     pub(super) async fn run(mut self, lifecycle: Lifecycle) -> TailError {
-        loop {
+        while !self.shared.applied.is_halted() {
             match self.step().await {
                 Ok(()) => {}
                 Err(FollowError::Tail(error)) => return error,
-                Err(error @ FollowError::Entry { .. }) => {
-                    tracing::error!(%error, "the log cannot be followed; not ready any more");
-                    lifecycle.set_not_ready();
-                    self.shared.applied.halt();
-                    self.shared.waiters.abandon(&error.to_string());
-                    return std::future::pending().await;
-                }
+                Err(error @ FollowError::Entry { .. }) => self.halt(&error, &lifecycle),
             }
         }
+        std::future::pending().await
+    }
+
+    /// Goes no further, for ever.
+    pub(super) fn halt(&self, why: &FollowError, lifecycle: &Lifecycle) {
+        tracing::error!(error = %why, "the log cannot be followed; not ready any more");
+        lifecycle.set_not_ready();
+        self.shared.applied.halt();
+        self.shared.waiters.abandon(&why.to_string());
     }
 
     /// Applies the next entries of the tail.

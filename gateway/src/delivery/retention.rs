@@ -36,6 +36,10 @@ pub(super) async fn run(shared: Arc<Shared>, committer: Committer, period: Durat
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         period.tick().await;
+        if keeper.shared.applied.is_halted() {
+            // What stands in the log now is more than this node knows of.
+            std::future::pending::<Infallible>().await;
+        }
         if let Err(error) = keeper.look_after().await
             && let Some(held_back) = throttle.pass(keeper.shared.clock.now_ms())
         {

@@ -180,6 +180,9 @@ impl Delivery {
         let shared = &self.shared;
         self.catch_up().await;
         let (start, foreign) = self.start_at(after).await?;
+        if shared.applied.is_outdated() {
+            return Err(SubscribeError::Behind);
+        }
         let key = shared.state.registry.key(user.as_str());
         let (begin, head) = shared.state.registry.cursor(&key, start, shared.applied.get());
         let limits = PullLimits { frames: limit, bytes: PAGE_BYTES };
@@ -275,7 +278,8 @@ impl Subscription {
     #[must_use]
     pub fn awaits_ack(&self) -> bool {
         let shared = &self.shared;
-        self.acked.1 < self.cursor.number
+        !shared.applied.is_outdated()
+            && self.acked.1 < self.cursor.number
             && shared.state.registry.summary(self.key.user(), shared.applied.get()).pending > 0
     }
 
@@ -312,7 +316,12 @@ impl Subscription {
     }
 
     /// Hands what lies behind the cursor to `sink`, at most 64 notifications or 16 KiB at once.
+    ///
+    /// Nothing once the log has become another one: what the mailbox says may not be so, and its positions mean nothing there.
     pub fn pull(&mut self, sink: &mut impl FrameSink) -> Pull {
+        if self.shared.applied.is_outdated() {
+            return Pull::Drained;
+        }
         let mut cursor = self.cursor;
         let mut items: SmallVec<[Item; 4]> = SmallVec::new();
         let limits = PullLimits { frames: PULL_FRAMES, bytes: PULL_BYTES };

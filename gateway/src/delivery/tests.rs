@@ -11,6 +11,9 @@ mod machine_property;
 mod replay;
 mod replay_rules;
 mod script;
+mod shared_log;
+
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -22,6 +25,9 @@ use crate::log::{
 };
 
 const MAX_BYTES: usize = 64 * 1024;
+
+/// An entry of a build to come.
+const UNKNOWN_KIND: Bytes = Bytes::from_static(&[1, 200]);
 
 pub(super) fn options() -> DeliveryOptions {
     DeliveryOptions {
@@ -197,7 +203,6 @@ async fn settings_enter_the_log_only_when_they_change() {
 
 #[tokio::test]
 async fn an_entry_of_a_later_version_is_never_skipped() {
-    const UNKNOWN_KIND: Bytes = Bytes::from_static(&[1, 200]);
     let log = Arc::new(memory(1 << 20));
     log.append(vec![NewEntry::ordinary(UNKNOWN_KIND)]).await;
     let lifecycle = Lifecycle::new();

@@ -375,7 +375,8 @@ async fn no_user_and_no_text_is_ever_seen_in_the_metrics() {
 async fn health_answers_on_the_operators_port_and_nothing_of_it_on_the_public_one() {
     let gateway = Running::start_with(|_| {}).await;
     let (http, ops) = (gateway.addresses.http, gateway.addresses.ops);
-    for (path, text) in [("live", "live\n"), ("ready", "ready\n")] {
+    let memory = "ready\nlog in memory: what was accepted lives as long as this process\n";
+    for (path, text) in [("live", "live\n"), ("ready", memory)] {
         let answer = reqwest::get(format!("http://{ops}/health/{path}")).await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.text().await.unwrap(), text);

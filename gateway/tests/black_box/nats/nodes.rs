@@ -55,7 +55,8 @@ impl Shared {
         Server::start_on(&self.cluster.log(STREAM), &[("GATEWAY_NATS_REPLICAS", "1")]).await
     }
 
-    fn configure(&self, name: &str) -> impl FnOnce(&mut Config) + use<> {
+    /// What such a gateway has to know.
+    pub(super) fn configure(&self, name: &str) -> impl FnOnce(&mut Config) + use<> {
         let address = NatsAddress { servers: self.cluster.urls(), stream: STREAM.to_owned() };
         let replicas = u32::try_from(address.servers.len()).unwrap();
         let copy = self.folder.path().join(name);
