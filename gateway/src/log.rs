@@ -50,7 +50,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// 7. **Reads are exact.** [`Log::read`] returns the bytes and the timestamp that the tail shows for that number, or `None`
 ///    for what was trimmed or does not exist yet.
 /// 8. **Trimming drops a prefix.** After [`Log::trim`] the log begins behind the given number, or earlier if it keeps whole
-///    slices. The head and the numbers of what stays do not change.
+///    slices. The numbers of what stays do not change. A log that others write to as well may append an entry of its own, which
+///    says nothing ([`entry::Entry::Tick`]), or which epoch it is.
 /// 9. **Timestamps come from the committer**, in milliseconds since the Unix epoch, and never step back within a log, whatever
 ///    the clock does: a part of the log read alone shows the same times as the whole.
 /// 10. **The epoch is constant** for the life of one opened log. A log that others write to as well, and that turns out to be

@@ -118,9 +118,12 @@ pub(crate) async fn numbers_are_dense_and_survive_trimming(log: AnyLog) {
     let before = log.state().await.unwrap();
     assert_eq!((before.first, before.head), (1, 5));
     log.trim(5).await;
-    assert_eq!(append(&log, payloads("c", 1)).await, [6]);
+    // A log may have said something itself.
+    let head = log.state().await.unwrap().head;
+    assert!((5..=6).contains(&head));
+    assert_eq!(append(&log, payloads("c", 1)).await, [head + 1]);
     let after = log.state().await.unwrap();
-    assert_eq!(after.head, 6);
+    assert_eq!(after.head, head + 1);
     assert_eq!(after.epoch, before.epoch);
 }
 
@@ -190,7 +193,7 @@ pub(crate) async fn a_tail_that_was_trimmed_away_says_so(log: AnyLog) {
         assert_eq!(log.read(vec![2]).await.unwrap(), [None]);
     }
     let mut ahead = log.tail(6).unwrap();
-    assert!(take(&mut ahead, 4).await.iter().map(|entry| entry.number).eq(7..=10));
+    assert!(take(&mut ahead, 4).await.iter().take(4).map(|entry| entry.number).eq(7..=10));
 }
 
 pub(crate) async fn reads_return_what_the_tail_shows(log: AnyLog) {
@@ -282,16 +285,18 @@ pub(crate) async fn trimming_keeps_numbers_and_bytes_of_what_stays(log: AnyLog) 
     append(&log, payloads("x", 300)).await;
     let whole = take(&mut log.tail(0).unwrap(), 300).await;
     let mut allowed = 0;
+    let mut head = 300;
     for through in [0, 100, 50, 299, 1_000] {
         log.trim(through).await;
-        allowed = through.min(300).max(allowed);
+        allowed = through.min(head).max(allowed);
         let state = log.state().await.unwrap();
-        assert_eq!(state.head, 300);
+        assert!((head..=head + 1).contains(&state.head), "{} after {head}", state.head);
+        head = state.head;
         assert!(state.first <= allowed + 1, "{} after trimming through {through}", state.first);
         if state.first <= 300 {
             let mut tail = log.tail(state.first - 1).unwrap();
             let left = usize::try_from(301 - state.first).unwrap();
-            assert_eq!(take(&mut tail, left).await, whole[whole.len() - left..]);
+            assert_eq!(take(&mut tail, left).await[..left], whole[whole.len() - left..]);
         }
         assert_eq!(log.read(vec![state.first - 1]).await.unwrap(), [None]);
     }

@@ -12,6 +12,7 @@
 //! | `nats/doubt.rs` | when what was seen has to be looked at again |
 //! | `nats/fence.rs` | which messages count: what was sent twice, or overtook another one, does not |
 //! | `nats/copy.rs` | the copy: whether it still is one, and its form |
+//! | `nats/upkeep.rs` | what is dropped, and what must not go with it |
 //!
 //! **Epoch.** It is made from the time at which the stream was made, and the last `epoch` entry in it. A gateway whose copy
 //! has what the stream has not, or otherwise, appends such an entry: then nobody relies on positions from before.
@@ -25,6 +26,7 @@ mod fence;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod writer;
 
 use std::path::PathBuf;
@@ -81,7 +83,7 @@ pub struct NatsLog {
     requests: mpsc::UnboundedSender<Request>,
     durability: Durability,
     max_bytes: u64,
-    tasks: [AbortHandle; 2],
+    tasks: [AbortHandle; 3],
 }
 
 /// What the parts of an open log share.
@@ -149,6 +151,9 @@ impl NatsLog {
             options.new_epoch = false;
             standing = stream.standing().await.map_err(NatsError::Asked)?;
         }
+        let (checkpoint, _) = stream.last_checkpoint().await.map_err(NatsError::Asked)?;
+        // Whoever said it is about to drop what it speaks of, or has done so.
+        standing.first = standing.first.max(checkpoint.through + 1);
         let copy = loop {
             match copy::open(&copy_directory, &settings.name, &stream, standing, &clock).await? {
                 Found::Good(copy) => break copy,
@@ -156,20 +161,16 @@ impl NatsLog {
                     stream.say_epoch(&connection, standing.told, random()).await.map_err(NatsError::Asked)?;
                     tracing::warn!("a new epoch: positions from before mean nothing");
                     standing = stream.standing().await.map_err(NatsError::Asked)?;
+                    standing.first = standing.first.max(checkpoint.through + 1);
                 }
             }
         };
-        let recalled = copy::recall(&copy).await;
+        let first = stream.get(standing.first).await.map_err(NatsError::Asked)?;
+        let recalled = copy::recall(&copy, checkpoint, first.map_or(0, |first| first.timestamp_ms)).await;
         if let Err(NatsError::Damaged(_)) = recalled {
             copy::give_up(&copy_directory);
         }
-        let (mut fence, timestamp_ms) = recalled?;
-        if copy.reach().0 > copy.reach().1
-            && standing.first > 1
-            && let Some(first) = stream.get(standing.first).await.map_err(NatsError::Asked)?
-        {
-            fence = fence::Fence::cut_at(first.timestamp_ms);
-        }
+        let (fence, timestamp_ms) = recalled?;
         let shared = Arc::new(Shared {
             connection,
             name: settings.name.clone(),
@@ -191,12 +192,14 @@ impl NatsLog {
             shared: Arc::clone(&shared),
             fence,
             timestamp_ms,
-            clock,
+            clock: clock.clone(),
             throttle: Throttle::every(connection::EVENT_PERIOD_MS),
             short_since: None,
         };
-        let tasks =
-            [tokio::spawn(writer.run(waiting)), tokio::spawn(copier.run())].map(|task| task.abort_handle());
+        let least_age = settings.least_age.map_or(settings.max_age, |least| least.min(settings.max_age));
+        let renewing = upkeep::renew(Arc::clone(&shared), least_age, clock);
+        let tasks = [tokio::spawn(writer.run(waiting)), tokio::spawn(copier.run()), tokio::spawn(renewing)];
+        let tasks = tasks.map(|task| task.abort_handle());
         let durability = Durability::Replicated { servers: settings.replicas };
         Ok(Self { shared, requests, durability, max_bytes: settings.max_bytes, tasks })
     }
@@ -249,7 +252,8 @@ impl NatsLog {
         }
         Ok(LogState {
             epoch: shared.epoch,
-            first,
+            // A part that somebody is about to drop is not copied any more.
+            first: first.max(shared.copy.reach().0),
             head: head.max(copy_head),
             bytes,
             free_bytes: self.max_bytes.saturating_sub(bytes),
@@ -257,16 +261,6 @@ impl NatsLog {
             // What is refused meanwhile was never accepted.
             short_of_room_until: None,
         })
-    }
-
-    async fn trim_both(&self, through: u64) -> Result<(), String> {
-        let head = self.shared.stream.reach().await?.head;
-        let through = through.min(head);
-        self.shared.copied(through).await.map_err(|ReadError(why)| why)?;
-        self.shared.stream.keep_epoch(&self.shared.connection, through).await?;
-        self.shared.stream.purge_before(through + 1).await?;
-        self.shared.copy.trim(through).await;
-        Ok(())
     }
 
     async fn find(&self, numbers: Vec<u64>) -> Result<Vec<Option<LogEntry>>, ReadError> {
@@ -359,7 +353,7 @@ impl Log for NatsLog {
     fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             // It comes again.
-            if let Err(why) = self.trim_both(through).await {
+            if let Err(why) = upkeep::trim(&self.shared, through).await {
                 tracing::warn!(why, "the stream was not trimmed");
             }
         })

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::copy::{self, Judgement, SHORT_PATIENCE};
 use super::fence::{Fence, Tag};
-use super::stream::{Message, epochs, milliseconds};
+use super::stream::{Kind, Message, milliseconds};
 use super::{EndOnPanic, NatsError, Shared};
 use crate::clock::Clock;
 use crate::log::entry;
@@ -156,7 +156,7 @@ impl Copier {
         let arrived = Message {
             tag: message.headers.as_ref().and_then(Tag::of),
             timestamp_ms: milliseconds(info.published.unix_timestamp_nanos()),
-            is_epoch: message.subject.as_str() == epochs(&self.shared.name),
+            kind: Kind::of(&self.shared.name, message.subject.as_str()),
             payload: message.payload.clone(),
         };
         Ok((number, arrived))
@@ -207,15 +207,22 @@ impl Copier {
             }
             head = number;
             self.timestamp_ms = self.timestamp_ms.max(message.timestamp_ms);
-            if message.is_epoch {
-                let is_one = entry::epoch_bits(&message.payload).is_some();
-                let kept = if is_one { message.payload.clone() } else { entry::encode_tick() };
-                entries.push(self.entry(number, copy::pack(None, is_one, &kept)));
-                if self.shared.is_news(number, &message.payload) {
-                    changed = Some(Break::Changed("another node began a new epoch".to_owned()));
-                    break;
+            match message.kind {
+                Kind::Entry => {}
+                Kind::Checkpoint => {
+                    entries.push(self.entry(number, copy::pack(None, false, &entry::encode_tick())));
+                    continue;
                 }
-                continue;
+                Kind::Epoch => {
+                    let is_one = entry::epoch_bits(&message.payload).is_some();
+                    let kept = if is_one { message.payload.clone() } else { entry::encode_tick() };
+                    entries.push(self.entry(number, copy::pack(None, is_one, &kept)));
+                    if self.shared.is_news(number, &message.payload) {
+                        changed = Some(Break::Changed("another node began a new epoch".to_owned()));
+                        break;
+                    }
+                    continue;
+                }
             }
             let tag = message.tag;
             let admitted = tag.filter(|tag| self.fence.admit(*tag, self.timestamp_ms));

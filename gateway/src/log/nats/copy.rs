@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::NatsError;
-use super::fence::{Fence, Tag};
+use super::fence::{Checkpoint, Fence, Tag};
 use super::stream::{Message, Standing, Stream};
 use crate::clock::Clock;
 use crate::domain::Epoch;
@@ -202,28 +202,49 @@ pub(super) fn shown(kept: LogEntry) -> LogEntry {
     LogEntry { payload: unpack(&kept.payload).payload, ..kept }
 }
 
-/// Recalls how far each writer has come, which takes one look at everything; also the newest timestamp.
-pub(super) async fn recall(copy: &DiskLog) -> Result<(Fence, u64), NatsError> {
+/// Recalls how far each writer has come, which takes one look at everything behind the checkpoint; also the newest timestamp.
+/// `first_ms` is the time of the stream's first entry, if the copy has none.
+pub(super) async fn recall(
+    copy: &DiskLog,
+    checkpoint: Checkpoint,
+    first_ms: u64,
+) -> Result<(Fence, u64), NatsError> {
     let (first, head) = copy.reach();
-    if head < first {
-        return Ok((Fence::default(), 0));
-    }
+    let kept = copy.read(vec![first]).await.map_err(|ReadError(why)| NatsError::Damaged(why))?;
+    let begins_ms = kept.into_iter().flatten().next().map_or(first_ms, |entry| entry.timestamp_ms);
+    let mut known = Checkpoint { fence: checkpoint.clone().fence_at(first, begins_ms), ..checkpoint };
+    let newest_ms = follow(copy, &mut known, head).await?;
+    Ok((known.fence, newest_ms))
+}
+
+/// Moves a checkpoint on to `through`, as far as the copy has what lies between; returns the newest timestamp there.
+pub(super) async fn follow(
+    copy: &DiskLog,
+    checkpoint: &mut Checkpoint,
+    through: u64,
+) -> Result<u64, NatsError> {
     let damaged = |error: crate::log::TailError| NatsError::Damaged(error.to_string());
-    let mut tail = copy.tail(first - 1).map_err(damaged)?;
-    let (mut fence, mut next, mut newest_ms) = (Fence::default(), first, 0);
-    while next <= head {
+    let (first, head) = copy.reach();
+    let (mut next, mut newest_ms) = (first.max(checkpoint.through + 1), 0);
+    let through = through.min(head);
+    if next > through {
+        return Ok(newest_ms);
+    }
+    let mut tail = copy.tail(next - 1).map_err(damaged)?;
+    while next <= through {
         for entry in tail.next().await.map_err(damaged)? {
-            if entry.number == first && first > 1 {
-                fence = Fence::cut_at(entry.timestamp_ms);
+            if entry.number > through {
+                break;
             }
             next = entry.number + 1;
             newest_ms = entry.timestamp_ms;
             if let Kept { tag: Some(tag), counts: true, .. } = unpack(&entry.payload) {
-                fence.remember(tag);
+                checkpoint.fence.remember(tag, entry.timestamp_ms);
             }
         }
     }
-    Ok((fence, newest_ms))
+    checkpoint.through = through;
+    Ok(newest_ms)
 }
 
 async fn open_at(

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 
 use async_nats::HeaderMap;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The header that says whose entry a message is.
 pub(super) const HEADER: &str = "Gateway-Entry";
@@ -28,12 +29,43 @@ pub(super) struct Tag {
     pub(super) place: u32,
 }
 
+/// For so long behind its last entry, in milliseconds of log time, a checkpoint remembers a writer. Nothing that hangs somewhere
+/// on its way arrives later.
+const REMEMBERED_MS: u64 = 24 * 3_600 * 1_000;
+
+/// The most writers of a checkpoint, the latest ones: it has to fit a message.
+const MAX_REMEMBERED: usize = 16 * 1024;
+
+/// The format of a checkpoint, its first byte.
+const FORMAT: u8 = 1;
+
+/// Bytes of a writer in it.
+const WRITER_BYTES: usize = 8 + 4 + 4 + 8;
+
 /// How far each writer has come. As many as gateways were started in the time that the log holds.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Fence {
-    writers: HashMap<u64, (u32, u32)>,
-    /// When the part of the log begins that this node knows, if there was something before.
+    writers: HashMap<u64, Place>,
+    /// When the part of the log begins that this node knows, if what was before is not known.
     cut_ms: Option<u64>,
+}
+
+/// How far a writer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    batch: u32,
+    place: u32,
+    /// When it wrote that.
+    timestamp_ms: u64,
+}
+
+/// How far each writer had come at some place of the log. It is said before what stands up to there is dropped: whoever begins
+/// behind it judges like those who have seen it all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Checkpoint {
+    /// The last number of what it speaks of.
+    pub(super) through: u64,
+    pub(super) fence: Fence,
 }
 
 impl Tag {
@@ -53,27 +85,68 @@ impl Tag {
 }
 
 impl Fence {
-    /// For a log whose first known entry has this timestamp, and is not the first ever.
-    pub(super) fn cut_at(timestamp_ms: u64) -> Self {
-        Self { cut_ms: Some(timestamp_ms), ..Self::default() }
-    }
-
     /// Whether the next message of the stream counts.
     pub(super) fn admit(&mut self, tag: Tag, timestamp_ms: u64) -> bool {
         let counts = match self.writers.get(&tag.writer) {
-            Some((batch, place)) if tag.batch == *batch => place.checked_add(1) == Some(tag.place),
-            Some((batch, _)) => tag.batch > *batch && tag.place == 1,
+            Some(Place { batch, place, .. }) if tag.batch == *batch => {
+                place.checked_add(1) == Some(tag.place)
+            }
+            Some(Place { batch, .. }) => tag.batch > *batch && tag.place == 1,
             None => tag.place == 1 || self.cut_ms.is_some_and(|cut_ms| timestamp_ms <= cut_ms + CUT_MS),
         };
         if counts {
-            self.remember(tag);
+            self.remember(tag, timestamp_ms);
         }
         counts
     }
 
     /// Notes a message that counted.
-    pub(super) fn remember(&mut self, tag: Tag) {
-        self.writers.insert(tag.writer, (tag.batch, tag.place));
+    pub(super) fn remember(&mut self, tag: Tag, timestamp_ms: u64) {
+        let Tag { writer, batch, place } = tag;
+        self.writers.insert(writer, Place { batch, place, timestamp_ms });
+    }
+}
+
+impl Checkpoint {
+    /// What is known behind it, of a log that begins at `first`, with an entry of this time: something between may be missing.
+    pub(super) fn fence_at(self, first: u64, timestamp_ms: u64) -> Fence {
+        let cut_ms = (first > self.through + 1).then_some(timestamp_ms);
+        Fence { cut_ms, ..self.fence }
+    }
+
+    /// As it stands in the stream, where the last entry of what it speaks of has this time.
+    pub(super) fn encode(&self, timestamp_ms: u64) -> Bytes {
+        let is_late = |place: &Place| place.timestamp_ms + REMEMBERED_MS >= timestamp_ms;
+        let mut writers: Vec<_> = self.fence.writers.iter().filter(|(_, place)| is_late(place)).collect();
+        writers.sort_by_key(|(writer, place)| (std::cmp::Reverse(place.timestamp_ms), **writer));
+        writers.truncate(MAX_REMEMBERED);
+        let mut out = BytesMut::with_capacity(1 + 8 + writers.len() * WRITER_BYTES);
+        out.put_u8(FORMAT);
+        out.put_u64_le(self.through);
+        for (writer, Place { batch, place, timestamp_ms }) in writers {
+            out.put_u64_le(*writer);
+            out.put_u32_le(*batch);
+            out.put_u32_le(*place);
+            out.put_u64_le(*timestamp_ms);
+        }
+        out.freeze()
+    }
+
+    /// The other way round; `None` for what is none.
+    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
+        if bytes.try_get_u8().ok()? != FORMAT {
+            return None;
+        }
+        let through = bytes.try_get_u64_le().ok()?;
+        if !bytes.len().is_multiple_of(WRITER_BYTES) {
+            return None;
+        }
+        let mut fence = Fence::default();
+        while bytes.has_remaining() {
+            let (writer, batch, place) = (bytes.get_u64_le(), bytes.get_u32_le(), bytes.get_u32_le());
+            fence.remember(Tag { writer, batch, place }, bytes.get_u64_le());
+        }
+        Some(Self { through, fence })
     }
 }
 
@@ -115,19 +188,59 @@ mod tests {
         assert!(admit(4, 1), "what was refused was a batch, too");
         assert!(!admit(2, 1) && !admit(1, 4), "however late it comes");
         assert!(fence.admit(Tag { writer: 8, batch: 1, place: 1 }, 0));
-        fence.remember(tag(4, u32::MAX));
+        fence.remember(tag(4, u32::MAX), 0);
         assert!(!fence.admit(tag(4, 1), 0));
     }
 
     #[test]
     fn behind_a_cut_a_batch_may_have_begun_before_it() {
-        let mut cut = Fence::cut_at(1_000);
+        let mut cut = Checkpoint::default().fence_at(2, 1_000);
         assert!(cut.admit(tag(9, 57), 1_000), "its beginning stood in the part that is gone");
         assert!(!cut.admit(tag(9, 59), 1_000));
         assert!(!cut.admit(Tag { writer: 8, batch: 1, place: 57 }, 1_001 + CUT_MS));
     }
 
+    #[test]
+    fn a_checkpoint_reads_back_without_writers_of_long_ago_and_other_bytes_are_none() {
+        let mut fence = Fence::default();
+        fence.remember(Tag { writer: 1, batch: 1, place: 1 }, 1_000);
+        fence.remember(Tag { writer: u64::MAX, batch: u32::MAX, place: u32::MAX }, 1_001);
+        let checkpoint = Checkpoint { through: 77, fence };
+        assert_eq!(Checkpoint::decode(&checkpoint.encode(1_000 + REMEMBERED_MS)), Some(checkpoint.clone()));
+        let late = checkpoint.encode(1_001 + REMEMBERED_MS);
+        assert_eq!(Checkpoint::decode(&late).unwrap().fence.writers.len(), 1);
+        let empty = Checkpoint::default();
+        assert_eq!(Checkpoint::decode(&empty.encode(0)), Some(empty));
+        for other in [&late[..8], &late[..late.len() - 1], &[2; 9], &[]] {
+            assert_eq!(Checkpoint::decode(other), None, "{other:?}");
+        }
+    }
+
     proptest! {
+        /// Wherever a node begins, with the checkpoint of what was dropped it lets the same messages count.
+        #[test]
+        fn whoever_begins_behind_a_checkpoint_judges_like_those_who_saw_it_all(
+            messages in prop::collection::vec((0_u64..3, 1_u32..4, 1_u32..5), 1..100),
+            dropped in 0_usize..100,
+        ) {
+            let dropped = dropped.min(messages.len());
+            let tags = messages.iter().map(|(writer, batch, place)| Tag {
+                writer: *writer,
+                batch: *batch,
+                place: *place,
+            });
+            let mut old = Fence::default();
+            let counted: Vec<bool> = tags.clone().map(|tag| old.admit(tag, 0)).collect();
+            let mut checkpoint = Checkpoint { through: dropped as u64, fence: Fence::default() };
+            for (tag, _) in tags.clone().zip(&counted).take(dropped).filter(|(_, counted)| **counted) {
+                checkpoint.fence.remember(tag, 0);
+            }
+            let read = Checkpoint::decode(&checkpoint.encode(0)).unwrap();
+            let mut young = read.fence_at(dropped as u64 + 1, 0);
+            let again: Vec<bool> = tags.skip(dropped).map(|tag| young.admit(tag, 0)).collect();
+            prop_assert_eq!(&again[..], &counted[dropped..]);
+        }
+
         /// Whatever is lost, repeated and delayed: what counts of a batch is its beginning, each entry once and in order, and
         /// batches count in their order.
         #[test]

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::NatsError;
 use super::connection::{Connection, HEADER_BYTES};
-use super::fence::Tag;
+use super::fence::{Checkpoint, Tag};
 use crate::domain::Epoch;
 use crate::log::{MAX_ENTRY_BYTES, entry};
 
@@ -61,6 +61,13 @@ pub(super) struct Told {
     pub(super) number: u64,
 }
 
+/// The last message of a subject.
+struct Last {
+    number: u64,
+    timestamp_ms: u64,
+    payload: Bytes,
+}
+
 /// What the stream holds, and who said so.
 pub(super) struct Reach {
     pub(super) first: u64,
@@ -74,9 +81,19 @@ pub(super) struct Reach {
 pub(super) struct Message {
     pub(super) tag: Option<Tag>,
     pub(super) timestamp_ms: u64,
-    /// It begins a new epoch, and is none of anybody's batch.
-    pub(super) is_epoch: bool,
+    pub(super) kind: Kind,
     pub(super) payload: Bytes,
+}
+
+/// What a message is, by its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An entry of somebody's batch.
+    Entry,
+    /// It begins a new epoch, or says again which one it is.
+    Epoch,
+    /// It says how far writers had come, for whoever begins behind that.
+    Checkpoint,
 }
 
 impl StreamSettings {
@@ -89,7 +106,7 @@ impl StreamSettings {
         Config {
             name: self.name.clone(),
             description: Some("the log of a notification gateway".to_owned()),
-            subjects: vec![self.entries(), epochs(&self.name)],
+            subjects: vec![checkpoints(&self.name), self.entries(), epochs(&self.name)],
             retention: RetentionPolicy::Limits,
             storage: StorageType::File,
             num_replicas: self.replicas,
@@ -249,7 +266,7 @@ impl Stream {
             Ok(message) => Ok(Some(Message {
                 tag: Tag::of(&message.headers),
                 timestamp_ms: milliseconds(message.time.unix_timestamp_nanos()),
-                is_epoch: message.subject.as_str() == epochs(&self.name),
+                kind: Kind::of(&self.name, message.subject.as_str()),
                 payload: message.payload,
             })),
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
@@ -259,15 +276,10 @@ impl Stream {
 
     /// The last epoch entry there is.
     async fn last_epoch(&self) -> Result<Option<Told>, String> {
-        match self.remote.get_last_raw_message_by_subject(&epochs(&self.name)).await {
-            Ok(message) => {
-                // What somebody else wrote there says nothing, but the next one stands behind it.
-                let bits = entry::epoch_bits(&message.payload).unwrap_or(0);
-                Ok(Some(Told { bits, number: message.sequence }))
-            }
-            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(error.to_string()),
-        }
+        // What somebody else wrote there says nothing, but the next one stands behind it.
+        let bits = |payload: &Bytes| entry::epoch_bits(payload).unwrap_or(0);
+        let last = self.last(&epochs(&self.name)).await?;
+        Ok(last.map(|last| Told { bits: bits(&last.payload), number: last.number }))
     }
 
     /// Appends an epoch entry behind the last one. Of nodes that do so at the same time one does.
@@ -277,15 +289,8 @@ impl Stream {
         last: Option<Told>,
         bits: u64,
     ) -> Result<(), String> {
-        let message = PublishMessage::build()
-            .payload(entry::encode_epoch(bits))
-            .expected_last_subject_sequence(last.map_or(0, |told| told.number));
-        let sent = connection.jetstream().send_publish(epochs(&self.name), message).await;
-        match sent.map_err(|error| error.to_string())?.await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
-            Err(error) => Err(error.to_string()),
-        }
+        let last = last.map_or(0, |told| told.number);
+        self.say(connection, epochs(&self.name), entry::encode_epoch(bits), last).await.map(drop)
     }
 
     /// Makes sure that the epoch outlives what is about to be dropped up to `through`.
@@ -293,6 +298,62 @@ impl Stream {
         match self.last_epoch().await? {
             Some(told) if told.number <= through => self.say_epoch(connection, Some(told), told.bits).await,
             _ => Ok(()),
+        }
+    }
+
+    /// Says the epoch again if that was said before `since_ms`, in milliseconds since the Unix epoch: the stream drops what is old.
+    pub(super) async fn renew_epoch(&self, connection: &Connection, since_ms: u64) -> Result<(), String> {
+        match self.last(&epochs(&self.name)).await? {
+            Some(last) if last.timestamp_ms < since_ms => {
+                self.say(connection, epochs(&self.name), last.payload, last.number).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The last checkpoint, and where it stands; of a log that was never trimmed, that of its beginning.
+    pub(super) async fn last_checkpoint(&self) -> Result<(Checkpoint, u64), String> {
+        let last = self.last(&checkpoints(&self.name)).await?;
+        let number = last.as_ref().map_or(0, |last| last.number);
+        Ok((last.and_then(|last| Checkpoint::decode(&last.payload)).unwrap_or_default(), number))
+    }
+
+    /// Appends a checkpoint behind the last one; `false` if another node did meanwhile.
+    pub(super) async fn say_checkpoint(
+        &self,
+        connection: &Connection,
+        last: u64,
+        checkpoint: Bytes,
+    ) -> Result<bool, String> {
+        self.say(connection, checkpoints(&self.name), checkpoint, last).await
+    }
+
+    async fn last(&self, subject: &str) -> Result<Option<Last>, String> {
+        match self.remote.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => Ok(Some(Last {
+                number: message.sequence,
+                timestamp_ms: milliseconds(message.time.unix_timestamp_nanos()),
+                payload: message.payload,
+            })),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Appends a message to a subject whose last one has this number; `false` if it has another one.
+    async fn say(
+        &self,
+        connection: &Connection,
+        subject: String,
+        payload: Bytes,
+        last: u64,
+    ) -> Result<bool, String> {
+        let message = PublishMessage::build().payload(payload).expected_last_subject_sequence(last);
+        let sent = connection.jetstream().send_publish(subject, message).await;
+        match sent.map_err(|error| error.to_string())?.await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -311,9 +372,24 @@ impl Stream {
     }
 }
 
+impl Kind {
+    pub(super) fn of(name: &str, subject: &str) -> Self {
+        match subject.strip_prefix(name) {
+            Some(".epoch") => Self::Epoch,
+            Some(".checkpoint") => Self::Checkpoint,
+            _ => Self::Entry,
+        }
+    }
+}
+
 /// Where epoch entries go: the last one is found without following the log.
-pub(super) fn epochs(name: &str) -> String {
+fn epochs(name: &str) -> String {
     format!("{name}.epoch")
+}
+
+/// Where checkpoints go.
+fn checkpoints(name: &str) -> String {
+    format!("{name}.checkpoint")
 }
 
 /// Log time: JetStream's, in whole milliseconds.

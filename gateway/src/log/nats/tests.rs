@@ -209,6 +209,76 @@ async fn what_came_twice_or_overtook_another_one_or_is_of_somebody_else_is_shown
 }
 
 #[tokio::test]
+async fn whoever_begins_behind_what_was_dropped_judges_what_comes_late_like_the_others() {
+    let server = NatsCluster::single().await;
+    let copies = [(); 4].map(|()| tempfile::tempdir().unwrap());
+    let old = open(&server, options(&copies[0])).await.unwrap();
+    let connection = connect(server.urls()).await;
+    let send = async |tag: &str| {
+        let message = PublishMessage::build().payload(Bytes::from(tag.to_owned())).header(fence::HEADER, tag);
+        let sent = connection.jetstream().send_publish(format!("{NAME}.entries"), message).await;
+        sent.unwrap().await.unwrap().sequence
+    };
+    for tag in ["aa.1.1", "aa.1.2", "bb.7.1", "cc.1.1", "cc.1.3"] {
+        send(tag).await;
+    }
+    // What is said before that is the sixth.
+    old.trim(4).await;
+    for tag in ["aa.1.1", "aa.1.2", "aa.1.3", "bb.6.1", "cc.1.3", "cc.1.2", "dd.1.2", "bb.8.1"] {
+        send(tag).await;
+    }
+    let shown = async |log: &dyn Log| {
+        let mut tail = log.tail(4).unwrap();
+        let mut texts = Vec::new();
+        while texts.len() < 10 {
+            let more = tokio::time::timeout(Duration::from_secs(10), tail.next()).await.unwrap().unwrap();
+            texts.extend(more.into_iter().map(|entry| String::from_utf8(entry.payload.to_vec()).unwrap()));
+        }
+        texts.retain(|text| text.contains('.'));
+        texts
+    };
+    let counted = ["aa.1.3", "cc.1.2", "bb.8.1"];
+    assert_eq!(shown(&old).await, counted);
+    let young = open(&server, options(&copies[1])).await.unwrap();
+    assert_eq!(young.state().await.unwrap().first, 5);
+    assert_eq!(shown(&young).await, counted, "it never saw the first ones");
+    // Whoever is killed between saying and dropping has said it.
+    let (checkpoint, last) = old.shared.stream.last_checkpoint().await.unwrap();
+    assert_eq!(checkpoint.through, 4);
+    let later = fence::Checkpoint { through: 6, ..checkpoint };
+    assert!(old.shared.stream.say_checkpoint(&connection, last, later.encode(0)).await.unwrap());
+    let state = open(&server, options(&copies[2])).await.unwrap().state().await.unwrap();
+    assert_eq!(state.first, 7);
+    assert!(!old.shared.stream.say_checkpoint(&connection, last, later.encode(0)).await.unwrap());
+    drop(young);
+    let again = open(&server, options(&copies[1])).await.unwrap();
+    send("bb.8.1").await;
+    send("bb.8.2").await;
+    let mut tail = again.tail(14).unwrap();
+    let mut texts = Vec::new();
+    while texts.last() != Some(&Bytes::from_static(b"bb.8.2")) {
+        texts.extend(tail.next().await.unwrap().into_iter().map(|entry| entry.payload));
+    }
+    assert!(!texts.contains(&Bytes::from_static(b"bb.8.1")), "nor after a restart with its copy: {texts:?}");
+}
+
+#[tokio::test]
+async fn an_epoch_that_was_said_long_ago_is_said_again_before_the_stream_drops_it() {
+    let (server, copy) = (NatsCluster::single().await, tempfile::tempdir().unwrap());
+    let declaring = NatsOptions { new_epoch: true, ..options(&copy) };
+    let log = open(&server, declaring).await.unwrap();
+    let (epoch, told) = (log.shared.epoch, log.shared.known().told.unwrap());
+    drop(log);
+    let half_the_time_later = Clock::system().now_us() + 1_800 * 1_000_000;
+    let (clock, _hand) = Clock::manual(half_the_time_later);
+    let log = NatsLog::open(connect(server.urls()).await, options(&copy), clock).await.unwrap();
+    log.shared.copied(told.number + 1).await.unwrap();
+    let standing = log.shared.stream.standing().await.unwrap();
+    assert_eq!(standing.epoch, epoch, "the same one");
+    assert_eq!(standing.told.unwrap().number, told.number + 1);
+}
+
+#[tokio::test]
 async fn when_the_stream_loses_what_a_node_has_seen_the_tail_says_so_and_a_new_epoch_begins() {
     let copies = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let mut cluster = NatsCluster::single().await;
