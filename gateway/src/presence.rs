@@ -103,14 +103,14 @@ impl Presence {
         let post = Post::new(connection.clone(), &stream, NodeId(node));
         let cluster = Arc::new(Cluster {
             others,
-            questions: Questions::new(metrics, clock),
+            questions: Questions::new(metrics, clock.clone()),
             leaving: CancellationToken::new(),
             left: Notify::new(),
             post,
         });
         // From here on nobody comes or goes unnoticed.
         delivery.watch_users();
-        let node = Node::listen(&connection, Arc::clone(&cluster), delivery.clone()).await?;
+        let node = Node::listen(&connection, Arc::clone(&cluster), delivery.clone(), clock).await?;
         lifecycle.spawn_essential("presence", node.run());
         Ok(Self { delivery, cluster: Some(cluster) })
     }

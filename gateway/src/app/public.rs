@@ -71,8 +71,9 @@ pub(super) fn endpoint(parts: Parts<'_>) -> BoxEndpoint<'static, Response> {
         opening: Arc::default(),
         metrics: Arc::clone(metrics),
     };
-    let (after, window) = (config.shutdown.reconnect_after, config.shutdown.reconnect_window);
-    let advice = Arc::new(ReconnectAdvice::new(after, window, random_bits()));
+    let comeback = (config.shutdown.reconnect_after, config.shutdown.reconnect_window);
+    let others = presence.clone();
+    let advice = Arc::new(ReconnectAdvice::new(comeback, random_bits(), move || others.nodes() > 1));
     let seed = random_bits();
     let streams = Streams {
         delivery: delivery.clone(),

@@ -319,7 +319,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "shutdown.reconnect_after",
         "3s",
-        "When a successor is expected to accept clients, counted from the moment they are told to leave.",
+        "When a successor is expected to accept clients, counted from the moment they are told to leave; at once while other gateways share the log.",
     ),
     setting(
         "shutdown.reconnect_window",

@@ -16,10 +16,7 @@ use super::state::{State, seconds};
 use crate::clock::Clock;
 use crate::domain::{Notification, Target, UserId};
 use crate::log::entry::{self, AsOf, DecodeError, Entry, EntryTooLarge, Publish};
-use crate::log::{AppendError, Log, LogEntry, NewEntry, ReadError, TailError};
-
-/// Entries that are appended at once.
-const BATCH: usize = 1_000;
+use crate::log::{AppendError, Log, LogEntry, NewEntry, ReadError, Tail, TailError};
 
 /// What was carried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,12 +71,12 @@ pub async fn carry(from: &dyn Log, to: &dyn Log, clock: &Clock) -> Result<Carrie
     }
     let state = State::new();
     let mut machine = StateMachine::new();
-    each(from, |entry, decoded| {
-        machine.apply(&state, entry.number, entry.timestamp_ms, decoded);
-        Ok(Vec::new())
-    })
-    .await
-    .map(drop)?;
+    let mut reading = Reading::open(from).await?;
+    while let Some(part) = reading.next().await? {
+        for (entry, decoded) in part {
+            machine.apply(&state, entry.number, entry.timestamp_ms, &decoded);
+        }
+    }
     let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
     for (user, number, expires_at_s) in state.registry.pending() {
         pending.entry(number).or_insert_with(|| (expires_at_s, Vec::new())).1.push(user);
@@ -87,44 +84,52 @@ pub async fn carry(from: &dyn Log, to: &dyn Log, clock: &Clock) -> Result<Carrie
     let now_s = seconds(clock.now_ms());
     let mut carried = Carried { memberships: state.topics().counts().1, ..Carried::default() };
     append(to, renewals_as_of(&state, AsOf { number: 0, log_time_s: u32::MAX })).await?;
-    let mut waiting = Vec::new();
-    let payloads = each(from, |entry, decoded| {
-        let Entry::Publish(publish) = decoded else { return Ok(Vec::new()) };
-        let Some((expires_at_s, users)) = pending.remove(&entry.number) else { return Ok(Vec::new()) };
-        if expires_at_s <= now_s {
-            return Ok(Vec::new());
+    let mut reading = Reading::open(from).await?;
+    while let Some(part) = reading.next().await? {
+        let mut payloads = Vec::new();
+        for (entry, decoded) in part {
+            let Entry::Publish(publish) = decoded else { continue };
+            let Some((expires_at_s, users)) = pending.remove(&entry.number) else { continue };
+            if expires_at_s <= now_s {
+                continue;
+            }
+            carried.notifications += 1;
+            carried.recipients += users.len() as u64;
+            payloads.extend(again(&publish, &users, expires_at_s - now_s)?);
         }
-        carried.notifications += 1;
-        carried.recipients += users.len() as u64;
-        again(publish, &users, expires_at_s - now_s)
-    });
-    for payload in payloads.await? {
-        waiting.push(payload);
-        if waiting.len() == BATCH {
-            append(to, std::mem::take(&mut waiting)).await?;
-        }
+        append(to, payloads).await?;
     }
-    append(to, waiting).await?;
     Ok(carried)
 }
 
-/// Goes through a whole log, and gathers what is made of its entries.
-async fn each(
-    log: &dyn Log,
-    mut with: impl FnMut(&LogEntry, &Entry) -> Result<Vec<Bytes>, EntryTooLarge>,
-) -> Result<Vec<Bytes>, CarryError> {
-    let held = log.state().await?;
-    let (mut tail, mut next) = (log.tail(held.first - 1)?, held.first);
-    let mut made = Vec::new();
-    while next <= held.head {
-        for entry in tail.next().await?.into_iter().take_while(|entry| entry.number <= held.head) {
-            let decoded = entry::decode(&entry.payload);
-            let decoded = decoded.map_err(|error| CarryError::Entry { number: entry.number, error })?;
-            made.extend(with(&entry, &decoded)?);
-            next = entry.number + 1;
-        }
+/// What a log held when it was opened, part by part.
+struct Reading {
+    tail: Box<dyn Tail>,
+    next: u64,
+    head: u64,
+}
+
+impl Reading {
+    async fn open(log: &dyn Log) -> Result<Self, CarryError> {
+        let held = log.state().await?;
+        Ok(Self { tail: log.tail(held.first - 1)?, next: held.first, head: held.head })
     }
-    Ok(made)
+
+    /// Its next entries, `None` behind the last one.
+    async fn next(&mut self) -> Result<Option<Vec<(LogEntry, Entry)>>, CarryError> {
+        if self.next > self.head {
+            return Ok(None);
+        }
+        let entries = self.tail.next().await?;
+        let held = entries.into_iter().take_while(|entry| entry.number <= self.head);
+        let decode = |entry: LogEntry| match entry::decode(&entry.payload) {
+            Ok(decoded) => Ok((entry, decoded)),
+            Err(error) => Err(CarryError::Entry { number: entry.number, error }),
+        };
+        let part = held.map(decode).collect::<Result<Vec<_>, _>>()?;
+        self.next = part.last().map_or(self.head, |(entry, _)| entry.number) + 1;
+        Ok(Some(part))
+    }
 }
 
 /// The notification for those whom it still waits for. A topic's subscribers are named, which may take several entries.

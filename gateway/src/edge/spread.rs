@@ -12,11 +12,12 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const JITTER_PERCENT: u64 = 20;
 
 /// When clients shall come back: the next one always where the largest hole is.
-#[derive(Debug)]
 pub struct ReconnectAdvice {
     after_ms: u64,
     window_ms: u64,
     turn: AtomicU64,
+    /// Whether other gateways can take them at once.
+    others: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// When a session's heart beats: every period, give or take a fifth.
@@ -27,17 +28,23 @@ pub struct Pace {
 }
 
 impl ReconnectAdvice {
-    /// Spreads clients over `window`; after a restart that begins when `after` has passed and a successor is expected. `seed` is
-    /// where it begins.
+    /// Spreads clients over `window`; after a restart that begins when `after` has passed and a successor is expected, or at once
+    /// while there are `others`. `seed` is where it begins.
     #[must_use]
-    pub fn new(after: Duration, window: Duration, seed: u64) -> Self {
+    pub fn new(
+        (after, window): (Duration, Duration),
+        seed: u64,
+        others: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Self { after_ms: milliseconds(after), window_ms: milliseconds(window), turn: AtomicU64::new(seed) }
+        let (after_ms, window_ms) = (milliseconds(after), milliseconds(window));
+        Self { after_ms, window_ms, turn: AtomicU64::new(seed), others: Box::new(others) }
     }
 
-    /// When the next client of a gateway that stops shall come back, in milliseconds from now: not before a successor is there.
+    /// When the next client of a gateway that stops shall come back, in milliseconds from now: not before somebody is there.
     pub fn after_restart_ms(&self) -> u64 {
-        self.after_ms.saturating_add(self.when_overloaded_ms())
+        let after_ms = if (self.others)() { 0 } else { self.after_ms };
+        after_ms.saturating_add(self.when_overloaded_ms())
     }
 
     /// When the next client that finds no place shall come back, in milliseconds from now: this gateway is here already.
@@ -84,7 +91,7 @@ mod tests {
 
     #[test]
     fn clients_come_back_evenly_spread_over_the_window() {
-        let advice = ReconnectAdvice::new(AFTER, Duration::from_secs(10), 7);
+        let advice = ReconnectAdvice::new((AFTER, Duration::from_secs(10)), 7, || false);
         for (begins, next) in [
             (3, ReconnectAdvice::after_restart_ms as fn(&ReconnectAdvice) -> u64),
             (0, ReconnectAdvice::when_overloaded_ms),
@@ -99,13 +106,15 @@ mod tests {
 
     #[test]
     fn no_window_means_as_soon_as_somebody_is_there() {
-        let advice = ReconnectAdvice::new(AFTER, Duration::ZERO, u64::MAX);
+        let advice = ReconnectAdvice::new((AFTER, Duration::ZERO), u64::MAX, || false);
         assert_eq!((advice.when_overloaded_ms(), advice.after_restart_ms()), (0, 3_000));
+        let among_others = ReconnectAdvice::new((AFTER, Duration::ZERO), u64::MAX, || true);
+        assert_eq!(among_others.after_restart_ms(), 0, "they are there");
     }
 
     #[test]
     fn only_those_who_shall_come_back_later_are_told_when() {
-        let advice = ReconnectAdvice::new(AFTER, Duration::ZERO, 7);
+        let advice = ReconnectAdvice::new((AFTER, Duration::ZERO), 7, || false);
         assert_eq!(advice.before(CloseCode::Drain), Some(3_000));
         assert_eq!(advice.before(CloseCode::Overloaded), Some(0));
         assert_eq!(advice.before(CloseCode::Disconnected), None);

@@ -14,9 +14,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::message::{Message, NodeId, Wanted};
 use super::others::hash;
 use super::{Cluster, PresenceError};
+use crate::clock::Clock;
 use crate::delivery::Delivery;
 use crate::domain::UserId;
 use crate::log::nats::Connection;
+use crate::telemetry::Throttle;
 
 /// How often a node says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -33,6 +35,9 @@ pub(super) struct Node {
     connects: watch::Receiver<u64>,
     /// Changes of this node's users that were said so far.
     version: u64,
+    clock: Clock,
+    /// Of those who come, and those who go.
+    throttles: [Throttle; 2],
 }
 
 impl Node {
@@ -41,6 +46,7 @@ impl Node {
         connection: &Connection,
         cluster: Arc<Cluster>,
         delivery: Delivery,
+        clock: Clock,
     ) -> Result<Self, PresenceError> {
         let subscribe = async |subject: String| {
             connection.client().subscribe(subject).await.map_err(|error| PresenceError(error.to_string()))
@@ -48,7 +54,8 @@ impl Node {
         let everybody = subscribe(cluster.post.everybody()).await?;
         let own = subscribe(cluster.post.own()).await?;
         let connects = connection.connects();
-        Ok(Self { cluster, delivery, everybody, own, connects, version: 0 })
+        let throttles = [(); 2].map(|()| Throttle::default());
+        Ok(Self { cluster, delivery, everybody, own, connects, version: 0, clock, throttles })
     }
 
     /// Runs until it is dropped; returns why it cannot go on.
@@ -86,7 +93,9 @@ impl Node {
 
     async fn beat(&mut self) {
         for node in self.cluster.others.bury(Instant::now()) {
-            tracing::warn!(%node, "another gateway is silent and counts as gone");
+            if let Some(held_back) = self.throttles[1].pass(self.clock.now_ms()) {
+                tracing::warn!(%node, held_back, "another gateway is silent and counts as gone");
+            }
         }
         self.cluster.post.tell_all(&Message::Hello { version: self.version }).await;
     }
@@ -102,13 +111,17 @@ impl Node {
             return;
         }
         if message == Message::Goodbye {
-            if cluster.others.remove(from) {
-                tracing::info!(node = %from, "another gateway left");
+            if cluster.others.remove(from)
+                && let Some(held_back) = self.throttles[1].pass(self.clock.now_ms())
+            {
+                tracing::info!(node = %from, held_back, "another gateway left");
             }
             return;
         }
         if cluster.others.heard(from, now) {
-            tracing::info!(node = %from, "another gateway is there");
+            if let Some(held_back) = self.throttles[0].pass(self.clock.now_ms()) {
+                tracing::info!(node = %from, held_back, "another gateway is there");
+            }
             // So that it need not wait for a heartbeat.
             cluster.post.tell(from, &Message::Hello { version: self.version }).await;
         }

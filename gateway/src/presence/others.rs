@@ -21,6 +21,9 @@ pub(super) const SILENCE: Duration = Duration::from_secs(3);
 /// The least time between two questions for all users of a node.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Nodes that are kept in mind: more than a stream can serve.
+pub(super) const MAX_NODES: usize = 1_024;
+
 /// Users of all other nodes that are kept in mind, 9 to 20 bytes each; more are not, and count as offline.
 const MAX_USERS: usize = 2 * 1024 * 1024;
 
@@ -72,10 +75,13 @@ impl Others {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// It said something; whether it is new.
+    /// It said something; whether it is new. Of too many at once those that come later are not known.
     pub(super) fn heard(&self, from: NodeId, now: Instant) -> bool {
         let mut nodes = self.lock();
         let known = nodes.len();
+        if known >= MAX_NODES && !nodes.contains_key(&from) {
+            return false;
+        }
         nodes.entry(from).or_insert_with(|| Known::new(now)).heard_at = now;
         nodes.len() > known
     }

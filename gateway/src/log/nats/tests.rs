@@ -279,6 +279,24 @@ async fn an_epoch_that_was_said_long_ago_is_said_again_before_the_stream_drops_i
 }
 
 #[tokio::test]
+async fn a_stream_that_reached_its_limit_is_full_until_it_is_trimmed() {
+    let (server, copy) = (NatsCluster::single().await, tempfile::tempdir().unwrap());
+    let mut small = options(&copy);
+    small.stream.max_bytes = 256 * 1024;
+    let log = open(&server, small).await.unwrap();
+    let filling = NewEntry::housekeeping(Bytes::from(vec![b'x'; 40 * 1024]));
+    let results = log.append(vec![filling.clone(); 10]).await;
+    let taken = results.iter().take_while(|result| result.is_ok()).count();
+    assert!((5..=6).contains(&taken), "{results:?}");
+    assert!(results[taken..].iter().all(|result| *result == Err(AppendError::Full)), "{results:?}");
+    log.state().await.unwrap();
+    assert_eq!(log.append(vec![payload("ordinary")]).await, [Err(AppendError::Full)]);
+    log.trim(5).await;
+    log.state().await.unwrap();
+    append(&log, "there is room again").await;
+}
+
+#[tokio::test]
 async fn when_the_stream_loses_what_a_node_has_seen_the_tail_says_so_and_a_new_epoch_begins() {
     let copies = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let mut cluster = NatsCluster::single().await;

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two attempts.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// How servers begin to say that a stream has reached its limit (`ErrMaxBytes`, `ErrMaxMsgs` in nats-server's `store.go`).
+const OVER_LIMIT: &str = "maximum";
+
 /// The most entries of one batch.
 const MAX_BATCH: usize = 8 * 1024;
 
@@ -249,12 +252,15 @@ impl Progress {
     }
 }
 
-/// Whether the stream has no room: then the entry is not in it.
+/// Whether the stream has no room: then the entry is not in it, and only trimming helps. A store that fails has the same code; it
+/// may do better the next time.
 fn is_full(error: &async_nats::jetstream::context::PublishError) -> bool {
     let source = std::error::Error::source(error);
     let told = source.and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>());
     error.kind() == PublishErrorKind::Other
-        && told.is_some_and(|told| {
-            matches!(told.error_code(), ErrorCode::STREAM_STORE_FAILED | ErrorCode::INSUFFICIENT_RESOURCES)
+        && told.is_some_and(|told| match told.error_code() {
+            ErrorCode::INSUFFICIENT_RESOURCES => true,
+            ErrorCode::STREAM_STORE_FAILED => told.to_string().starts_with(OVER_LIMIT),
+            _ => false,
         })
 }

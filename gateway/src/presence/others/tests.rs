@@ -56,6 +56,21 @@ fn whoever_missed_a_change_asks_for_all_but_not_again_at_once() {
 }
 
 #[test]
+fn of_a_flood_of_names_only_so_many_are_kept_until_they_are_silent() {
+    let now = Instant::now();
+    let others = others(now);
+    let flood = 2..2 * MAX_NODES as u64;
+    let known = flood.filter(|name| others.heard(NodeId(*name), now)).count();
+    assert_eq!((known, others.count()), (MAX_NODES - 1, MAX_NODES));
+    let stranger = NodeId(u64::MAX);
+    others.take(stranger, 0, (0, 1), &hashes(&["bob"]));
+    assert_eq!(online(&others, &["bob"]), 0);
+    assert!(!others.heard(NODE, now + SILENCE), "who was known stays");
+    assert_eq!(others.bury(now + SILENCE).len(), MAX_NODES - 1);
+    assert!(others.heard(stranger, now + SILENCE));
+}
+
+#[test]
 fn all_users_come_in_parts_and_a_lost_part_spoils_them() {
     let now = Instant::now();
     let others = others(now);

@@ -1,10 +1,12 @@
 //! Administration and what senders are told, across nodes.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::nodes::{STREAM, Shared};
+use super::nodes::{Nodes, STREAM, Shared};
 use crate::harness::{Answer, Dial, Gateway, within};
 
 /// Kinds of messages; the kind stands behind a message's format and its sender.
@@ -52,6 +54,25 @@ async fn sessions_are_those_of_all_nodes_whichever_is_asked() {
     for gateway in [first, second] {
         assert_eq!(gateway.metric("gateway_nodes_unanswered_total").await, 0.0);
         gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_told_to_leave_one_node_is_told_to_come_to_another_at_once() {
+    let mut nodes = Nodes::start(0).await;
+    for _ in 0..2 {
+        nodes.join(|config| config.shutdown.reconnect_window = Duration::ZERO).await;
+    }
+    let [first, second] = <[Gateway; 2]>::try_from(nodes.gateways).ok().unwrap();
+    // The one that is alone in the end expects a successor.
+    for (gateway, others, expected_ms) in [(first, 1.0, 0), (second, 0.0, 3_000)] {
+        gateway.until_metric("gateway_nodes", 1.0 + others).await;
+        let mut bob = gateway.listen("bob").await;
+        let stopping = tokio::spawn(gateway.shut_down());
+        let drain = bob.next_event().await;
+        assert_eq!((&drain["type"], &drain["reconnect_in_ms"]), (&json!("drain"), &json!(expected_ms)));
+        assert_eq!(bob.expect_closed().await, 1012);
+        assert_eq!(stopping.await.unwrap(), Ok(()));
     }
 }
 
