@@ -190,7 +190,11 @@ impl App {
             ops: operators.address(),
         };
         let endpoint = public::endpoint(parts);
-        operators.assembled(Assembled { refresh, digest: digest(&delivery), durability });
+        operators.assembled(Assembled {
+            refresh,
+            digest: digest(&delivery),
+            durability: durability.describe(),
+        });
         Ok(Self {
             public: (public, endpoint),
             operators,

@@ -3,6 +3,7 @@
 //! It knows nothing of what is measured: whoever assembles the gateway hands in what to bring up to date before a scrape, once
 //! there is something. Until then it says that the gateway starts.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use poem::http::{StatusCode, header};
@@ -12,7 +13,6 @@ use poem::{
 
 use crate::auth::{HostPolicy, host};
 use crate::lifecycle::{Lifecycle, Readiness};
-use crate::log::Durability;
 use crate::metrics::{Metrics, open_metrics};
 
 /// What the handlers share.
@@ -37,8 +37,8 @@ pub struct Assembled {
     pub refresh: Arc<dyn Fn() + Send + Sync>,
     /// What was computed from the log.
     pub digest: Arc<dyn Fn() -> StateDigest + Send + Sync>,
-    /// What an accepted notification survives.
-    pub durability: Durability,
+    /// What an accepted notification survives, in words.
+    pub durability: Cow<'static, str>,
 }
 
 /// What two nodes must agree about that have applied the same entries.
@@ -127,8 +127,8 @@ fn live() -> &'static str {
 fn ready(ops: Data<&Ops>) -> (StatusCode, String) {
     let why_not = match ops.lifecycle.readiness() {
         Readiness::Ready => {
-            let durability = ops.assembled.get().map(|assembled| assembled.durability.describe());
-            return (StatusCode::OK, format!("ready\nlog {}\n", durability.unwrap_or_default()));
+            let durability = ops.assembled.get().map_or("", |assembled| &*assembled.durability);
+            return (StatusCode::OK, format!("ready\nlog {durability}\n"));
         }
         Readiness::Starting => "starting\n",
         Readiness::Stalled => "the log does not move\n",
