@@ -8,6 +8,7 @@ mod open_log;
 mod operators;
 mod public;
 mod run;
+mod start;
 
 use std::convert::Infallible;
 use std::io;
@@ -15,28 +16,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use open_log::{Opened, Shared, open_log};
 use operators::Operators;
 use poem::Response;
 use poem::endpoint::BoxEndpoint;
 use public::Parts;
+use start::start;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
-use crate::delivery::{Delivery, DeliveryOptions, StartError};
+use crate::delivery::{Delivery, StartError};
 use crate::domain::OverflowPolicy;
 use crate::lifecycle::Lifecycle;
 use crate::limits::MemoryAdmission;
 use crate::listener::{BoundListener, ClientAddresses, HangUps, Tls, TlsError};
-use crate::log::entry::Settings;
 use crate::log::{Durability, NatsError, OpenError};
 use crate::machine;
 use crate::metrics::{Metrics, Remembered, SpanLoss};
 use crate::ops::{Assembled, StateDigest};
-use crate::presence::{Joining, Others, Presence, PresenceError};
+use crate::presence::{Presence, PresenceError};
 use crate::telemetry::Tracing;
 
 pub use copy_log::{CopyLogError, copy_log};
@@ -48,9 +48,6 @@ const MEMORY_ADMISSION_PERCENT: u64 = 75;
 
 /// How often the process's memory is looked at.
 const MEMORY_LOOK_PERIOD: Duration = Duration::from_millis(250);
-
-/// How often the log is looked after.
-const RETENTION_PERIOD: Duration = Duration::from_secs(1);
 
 /// A gateway whose ports are bound and whose state is rebuilt, ready to run.
 pub struct App {
@@ -137,8 +134,20 @@ impl App {
     /// # Errors
     /// Those of [`App::bind`].
     pub async fn bind_with(config: Config, clock: Clock, tracing: Tracing) -> Result<Self, BindError> {
+        Self::bind_counting(config, clock, tracing, Arc::new(Metrics::new())).await
+    }
+
+    /// Like [`App::bind_with`], counting in metrics that the caller may have added to.
+    ///
+    /// # Errors
+    /// Those of [`App::bind`]; then nothing of it runs any more, and its ports and its log are free again.
+    pub async fn bind_counting(
+        config: Config,
+        clock: Clock,
+        tracing: Tracing,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, BindError> {
         let tls = load_tls(&config)?;
-        let metrics = Arc::new(Metrics::new());
         let authenticator = Authenticator::load(&config, clock.clone(), Arc::clone(&metrics))?;
         metrics.config_info.with_label_values(&[overflow_label(config.mailbox.overflow)]).set(1);
         let memory_limit = machine::memory_limit_bytes().and_then(|bytes| i64::try_from(bytes).ok());
@@ -153,18 +162,14 @@ impl App {
         )?;
         let operators = Operators::serve(&config, &metrics, &lifecycle)?;
 
-        let Opened { log, shared } = open_log(&config, &clock).await?;
-        let durability = log.durability();
-        let mut options = delivery_options(&config, tracing);
-        let others = shared.is_some().then(Arc::<Others>::default);
-        options.elsewhere = others.clone().map(|others| others as _);
-        let delivery = Delivery::start(log, options, clock.clone(), Arc::clone(&metrics), &lifecycle).await?;
-        let presence = match shared.zip(others) {
-            None => Presence::alone(delivery.clone()),
-            Some((Shared { connection, stream }, others)) => {
-                let (node, metrics) = (random_bits(), Arc::clone(&metrics));
-                let joining = Joining { connection, stream, others, node, metrics, clock };
-                Presence::join(joining, delivery.clone(), &lifecycle).await?
+        let started = start(&config, clock, tracing, (&metrics, &lifecycle)).await;
+        let (delivery, presence, durability) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                // Whoever tries again finds the log and the port free, and nobody hears what this one said.
+                lifecycle.end(run::MIN_END_TIMEOUT).await;
+                operators.end().await;
+                return Err(error);
             }
         };
 
@@ -253,31 +258,6 @@ impl App {
     }
 }
 
-fn delivery_options(config: &Config, tracing: Tracing) -> DeliveryOptions {
-    DeliveryOptions {
-        settings: Settings {
-            mailbox_max_count: config.mailbox.max_notifications,
-            mailbox_max_bytes: config.mailbox.max_bytes.0,
-            reject_on_overflow: config.mailbox.overflow == OverflowPolicy::Reject,
-            history: config.mailbox.history,
-            max_ttl_seconds: whole_seconds(config.notification.max_ttl),
-            idempotency_window_seconds: whole_seconds(config.idempotency.window),
-            idempotency_max_keys: config.idempotency.max_keys,
-            outcome_retention_seconds: whole_seconds(config.outcomes.retention),
-            outcome_max_recipients: config.outcomes.max_recipients,
-            topic_max_subscribers: config.topics.max_subscribers,
-            user_max_topics: config.topics.max_per_user,
-        },
-        starts_over: config.starts_over,
-        frame_cache_bytes: config.frames.cache.0,
-        max_sessions_per_user: config.sessions.max_per_user,
-        retention_period: RETENTION_PERIOD,
-        stall_timeout: config.log.stall_timeout,
-        tracing,
-        elsewhere: None,
-    }
-}
-
 /// From how many resident bytes on nothing more is accepted.
 fn memory_admission_bytes(config: &Config) -> Option<u64> {
     let share = |limit: u64| limit / 100 * MEMORY_ADMISSION_PERCENT;
@@ -349,10 +329,6 @@ fn overflow_label(policy: OverflowPolicy) -> &'static str {
         OverflowPolicy::DropOldest => "drop-oldest",
         OverflowPolicy::Reject => "reject",
     }
-}
-
-fn whole_seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn random_bits() -> u64 {

@@ -120,6 +120,12 @@ impl Lifecycle {
         self.0.halted.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the log holds what this build cannot apply.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.0.halted.load(Ordering::SeqCst)
+    }
+
     /// Whether the log takes too long: while it does, `/health/ready` answers 503.
     pub fn set_stalled(&self, stalled: bool) {
         self.0.stalled.store(stalled, Ordering::SeqCst);

@@ -159,19 +159,17 @@ async fn serve(options: Serve) -> Result<(), Failure> {
         tracing::warn!("open mode on any address: whoever reaches this gateway may send and listen");
     }
     prepare_limits();
-    let mut greeted: Option<Signals> = None;
+    // There may be a long log to read: whoever sends a signal meanwhile is heeded, even where the gateway is process 1.
+    let signals =
+        Signals::listen().map_err(|error| Failure::Other(format!("cannot catch signals: {error}")))?;
+    let mut greeted = false;
     let ended = loop {
-        let binding = App::bind_with(config.clone(), Clock::system(), tracing.clone());
-        // Who starts over may have a long log to read; who starts for the first time ends by the signal itself.
-        let told_to_stop = async {
-            match &greeted {
-                Some(signals) => signals.stop.cancelled().await,
-                None => std::future::pending().await,
-            }
-        };
+        let metrics = Arc::new(Metrics::new());
+        metrics.register_process();
+        let binding = App::bind_counting(config.clone(), Clock::system(), tracing.clone(), metrics);
         let bound = tokio::select! {
             biased;
-            () = told_to_stop => break Ok(()),
+            () = signals.stop.cancelled() => break Ok(()),
             bound = binding => bound,
         };
         let app = match bound {
@@ -180,25 +178,15 @@ async fn serve(options: Serve) -> Result<(), Failure> {
                 // It is in the log.
                 config.new_epoch = false;
                 tokio::time::sleep(START_AGAIN).await;
-                if greeted.as_ref().is_some_and(|signals| signals.stop.is_cancelled()) {
-                    break Ok(());
-                }
                 continue;
             }
             bound => bound?,
         };
-        app.metrics().register_process();
-        let signals = match greeted.take() {
-            Some(signals) => signals,
-            None => {
-                // Before the greeting: whoever has read it may send a signal.
-                let signals = Signals::listen()
-                    .map_err(|error| Failure::Other(format!("cannot catch signals: {error}")))?;
-                // A courtesy: a closed standard output must not keep a gateway from serving.
-                let _ = print(&arguments::greeting(&app));
-                signals
-            }
-        };
+        if !greeted {
+            // A courtesy: a closed standard output must not keep a gateway from serving.
+            let _ = print(&arguments::greeting(&app));
+            greeted = true;
+        }
         // Whoever found it there finds it there again; what was declared once is in the log.
         (config.http.listen, config.ops.listen) = (app.addresses().http, app.addresses().ops);
         (config.new_epoch, config.starts_over) = (false, true);
@@ -211,7 +199,6 @@ async fn serve(options: Serve) -> Result<(), Failure> {
             break ended;
         }
         tracing::warn!("starting over: the log is not what it was");
-        greeted = Some(signals);
     };
     // Last: the spans of the end are spans, too.
     tracing.shut_down().await;

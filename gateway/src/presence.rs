@@ -110,7 +110,9 @@ impl Presence {
         });
         // From here on nobody comes or goes unnoticed.
         delivery.watch_users();
-        let node = Node::listen(&connection, Arc::clone(&cluster), delivery.clone(), clock).await?;
+        let node =
+            Node::listen(&connection, Arc::clone(&cluster), (delivery.clone(), lifecycle.clone(), clock))
+                .await?;
         lifecycle.spawn_essential("presence", node.run());
         Ok(Self { delivery, cluster: Some(cluster) })
     }
@@ -119,6 +121,12 @@ impl Presence {
     #[must_use]
     pub fn nodes(&self) -> usize {
         1 + self.cluster.as_ref().map_or(0, |cluster| cluster.others.count())
+    }
+
+    /// Whether another node takes the clients of this one.
+    #[must_use]
+    pub fn others_welcome(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| cluster.others.any_welcomes())
     }
 
     /// Users of other nodes that this one keeps in mind.

@@ -1,6 +1,6 @@
 //! The budgets of the design, measured against a gateway in a process of its own, over real sockets.
 //!
-//! `cargo bench --bench budgets -- [memory] [connects] [post] [push] [latency] [delay] [durable] [start] [topic] [acked] [tracing]`;
+//! `cargo bench --bench budgets -- [memory] [connects] [post] [push] [latency] [delay] [durable] [start] [topic] [acked] [tracing] [cluster]`;
 //! without a name, all of them.
 //! Generator and gateway share the machine's cores: rates are an order of magnitude, counts and processor time are better.
 #![expect(
@@ -9,16 +9,21 @@
     reason = "a measuring program prints, waits and reads clocks"
 )]
 
+mod cluster;
 mod durable;
 mod measure;
+#[path = "../../tests/black_box/nats_server.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "the tests use more of it, and it fails as tests do")]
+mod nats_server;
 mod process;
 #[path = "../running/gateway.rs"]
 mod running;
 mod tracing;
 mod wire;
 
-const MEASUREMENTS: [&str; 11] = [
-    "memory", "connects", "post", "push", "latency", "delay", "durable", "start", "topic", "acked", "tracing",
+const MEASUREMENTS: [&str; 12] = [
+    "memory", "connects", "post", "push", "latency", "delay", "durable", "start", "topic", "acked",
+    "tracing", "cluster",
 ];
 
 fn main() {
@@ -52,6 +57,7 @@ fn main() {
                 "start" => durable::start().await,
                 "topic" => durable::topic().await,
                 "acked" => durable::acked().await,
+                "cluster" => cluster::cluster().await,
                 _ => tracing::tracing().await,
             }
         });

@@ -227,18 +227,20 @@ pub(crate) async fn push() {
 
 /// POST to frame at 2,000/s over 1,000 sockets, measured from the intended time.
 pub(crate) async fn latency() {
-    latency_of("memory", &Process::start()).await;
+    let process = Process::start();
+    latency_of("memory", &process, &process, 2_000).await;
     let directory = Directory::new();
-    latency_of("disk", &Process::start_on_disk(&directory.0)).await;
+    let process = Process::start_on_disk(&directory.0);
+    latency_of("disk", &process, &process, 2_000).await;
 }
 
-async fn latency_of(log: &str, process: &Process) {
+/// POST to frame at so many a second: sent to one gateway, received from another one, or the same.
+pub(crate) async fn latency_of(log: &str, asked: &Process, pushing: &Process, rate: u32) {
     const SESSIONS: usize = 1_000;
-    const RATE: u32 = 2_000;
     const SECONDS: u32 = 10;
     let origin = Instant::now();
     let (samples, mut received) = mpsc::unbounded_channel();
-    for mut receiver in open(&process.http, SESSIONS, 64).await {
+    for mut receiver in open(&pushing.http, SESSIONS, 64).await {
         let samples = samples.clone();
         tokio::spawn(async move {
             while let Ok(frame) = receiver.text().await {
@@ -254,8 +256,8 @@ async fn latency_of(log: &str, process: &Process) {
     let (ticks, mut due) = mpsc::unbounded_channel::<(u32, u64)>();
     let base = nanoseconds(origin) + 100_000_000;
     std::thread::spawn(move || {
-        for tick in 0..RATE * SECONDS {
-            let intended = base + u64::from(tick) * 1_000_000_000 / u64::from(RATE);
+        for tick in 0..rate * SECONDS {
+            let intended = base + u64::from(tick) * 1_000_000_000 / u64::from(rate);
             std::thread::sleep(Duration::from_nanos(intended.saturating_sub(nanoseconds(origin))));
             if ticks.send((tick, intended)).is_err() {
                 return;
@@ -264,9 +266,9 @@ async fn latency_of(log: &str, process: &Process) {
     });
     let (idle, mut free) = mpsc::unbounded_channel();
     for _ in 0..64 {
-        idle.send(Poster::connect(&process.http).await.expect("it accepts")).expect("open");
+        idle.send(Poster::connect(&asked.http).await.expect("it accepts")).expect("open");
     }
-    let before = process.processor_time();
+    let before = asked.processor_time();
     let sending = tokio::spawn(async move {
         while let Some((tick, intended)) = due.recv().await {
             let mut poster: Poster = free.recv().await.expect("posters come back");
@@ -282,17 +284,17 @@ async fn latency_of(log: &str, process: &Process) {
         }
     });
     let mut push = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("three digits");
-    for index in 0..RATE * SECONDS {
+    for index in 0..rate * SECONDS {
         let sample = received.recv().await.expect("every notification arrives");
         // The first second warms up.
-        if index >= RATE {
+        if index >= rate {
             push.saturating_record(sample / 1_000);
         }
     }
     sending.abort();
-    let used = process.processor_time() - before;
+    let used = asked.processor_time() - before;
     println!(
-        "latency, log {log}, at {RATE}/s over {SESSIONS} sockets, POST (intended) to frame read: p50 {} us, p90 {} us, p99 {} us, p99.9 {} us, \
+        "latency, log {log}, at {rate}/s over {SESSIONS} sockets, POST (intended) to frame read: p50 {} us, p90 {} us, p99 {} us, p99.9 {} us, \
          max {} us; gateway {:.1} % of a core; {} of {} arrived",
         push.value_at_quantile(0.5),
         push.value_at_quantile(0.9),
@@ -300,8 +302,8 @@ async fn latency_of(log: &str, process: &Process) {
         push.value_at_quantile(0.999),
         push.max(),
         (used.user + used.system) * 100.0 / f64::from(SECONDS),
-        RATE * SECONDS,
-        RATE * SECONDS,
+        rate * SECONDS,
+        rate * SECONDS,
     );
 }
 

@@ -35,7 +35,8 @@ impl Process {
         Self::start_with(&format!("disk:{}", directory.display()), &[])
     }
 
-    fn start_with(log: &str, variables: &[(&str, &str)]) -> Self {
+    /// Starts the release build on free ports, with this log and these variables.
+    pub(crate) fn start_with(log: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
         command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log", log]);
         let running = Running::start(command.envs(variables.iter().copied()));

@@ -73,7 +73,7 @@ impl Operators {
         debug_assert!(first.is_ok(), "a gateway is assembled once");
     }
 
-    /// Ends it, and says whether it went well.
+    /// Ends it, open connections included, and says whether it went well.
     pub(super) async fn end(mut self) -> bool {
         self.finished.cancel();
         matches!((&mut self.serving).await, Ok(Ok(())))
@@ -82,7 +82,7 @@ impl Operators {
 
 impl Drop for Operators {
     fn drop(&mut self) {
-        // A gateway that did not come to be must not keep its port.
-        self.serving.abort();
+        // Connections have tasks of their own: aborted, they would go on and speak for a gateway that is gone.
+        self.finished.cancel();
     }
 }

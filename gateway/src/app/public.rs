@@ -6,7 +6,8 @@ use std::sync::Arc;
 use poem::Response;
 use poem::endpoint::BoxEndpoint;
 
-use super::{random_bits, whole_seconds};
+use super::random_bits;
+use super::start::whole_seconds;
 use crate::auth::{Authenticator, HostPolicy, OriginPolicy};
 use crate::config::{Config, Rate};
 use crate::console::{self, About};
@@ -72,8 +73,10 @@ pub(super) fn endpoint(parts: Parts<'_>) -> BoxEndpoint<'static, Response> {
         metrics: Arc::clone(metrics),
     };
     let comeback = (config.shutdown.reconnect_after, config.shutdown.reconnect_window);
-    let others = presence.clone();
-    let advice = Arc::new(ReconnectAdvice::new(comeback, random_bits(), move || others.nodes() > 1));
+    let (others, own) = (presence.clone(), lifecycle.clone());
+    // Where the log became another one all start over at once.
+    let others_take_them = move || !own.starts_over() && others.others_welcome();
+    let advice = Arc::new(ReconnectAdvice::new(comeback, random_bits(), others_take_them));
     let seed = random_bits();
     let streams = Streams {
         delivery: delivery.clone(),

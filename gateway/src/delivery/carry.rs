@@ -18,6 +18,10 @@ use crate::domain::{Notification, Target, UserId};
 use crate::log::entry::{self, AsOf, DecodeError, Entry, EntryTooLarge, Publish};
 use crate::log::{AppendError, Log, LogEntry, NewEntry, ReadError, Tail, TailError};
 
+/// Entries that are appended at once, and their bytes, one entry more or less.
+const BATCH: usize = 1_000;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
 /// What was carried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Carried {
@@ -86,7 +90,7 @@ pub async fn carry(from: &dyn Log, to: &dyn Log, clock: &Clock) -> Result<Carrie
     append(to, renewals_as_of(&state, AsOf { number: 0, log_time_s: u32::MAX })).await?;
     let mut reading = Reading::open(from).await?;
     while let Some(part) = reading.next().await? {
-        let mut payloads = Vec::new();
+        let (mut payloads, mut bytes) = (Vec::new(), 0);
         for (entry, decoded) in part {
             let Entry::Publish(publish) = decoded else { continue };
             let Some((expires_at_s, users)) = pending.remove(&entry.number) else { continue };
@@ -95,7 +99,15 @@ pub async fn carry(from: &dyn Log, to: &dyn Log, clock: &Clock) -> Result<Carrie
             }
             carried.notifications += 1;
             carried.recipients += users.len() as u64;
-            payloads.extend(again(&publish, &users, expires_at_s - now_s)?);
+            for payload in again(&publish, &users, expires_at_s - now_s)? {
+                bytes += payload.len();
+                payloads.push(payload);
+            }
+            // Subscribers of a topic are named: little may become much.
+            if bytes >= BATCH_BYTES || payloads.len() >= BATCH {
+                append(to, std::mem::take(&mut payloads)).await?;
+                bytes = 0;
+            }
         }
         append(to, payloads).await?;
     }

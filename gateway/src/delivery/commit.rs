@@ -85,6 +85,10 @@ impl Committer {
     /// Waits for room in the queue, not for ever; says why there is none. While the log does not move nobody waits: what is not
     /// handed over is certainly not in it.
     pub(super) async fn room_for(&self, payloads: &[Bytes]) -> Result<OwnedSemaphorePermit, String> {
+        if self.lifecycle.is_halted() {
+            // What it would say follows from a state that others have left behind.
+            return Err("the log cannot be followed".to_owned());
+        }
         if self.lifecycle.is_stalled() {
             return Err("the log does not move".to_owned());
         }

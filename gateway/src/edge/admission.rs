@@ -22,6 +22,9 @@ use crate::protocol::CloseCode;
 /// What a gateway says that takes no more sessions because it ends.
 const STOPPING: &str = "the gateway is stopping";
 
+/// What one says that cannot follow its log any further: it would hand out what others have left behind.
+const HALTED: &str = "this gateway cannot follow its log; come to another one";
+
 /// Judges attempts to open a session.
 #[derive(Clone)]
 pub struct Admission {
@@ -87,6 +90,9 @@ impl Admission {
     pub async fn admit(&self, request: &Request, user: &UserId) -> Result<Admitted, NotAdmitted> {
         if self.lifecycle.is_stopping() {
             return Err(unavailable(CloseCode::Drain, STOPPING));
+        }
+        if self.lifecycle.is_halted() {
+            return Err(unavailable(CloseCode::Overloaded, HALTED));
         }
         if !self.allows_origin(request) {
             let detail = "pages of this origin may not listen here; see http.allowed_origins";

@@ -6,7 +6,8 @@
 //! | file | does |
 //! |---|---|
 //! | `nats/connection.rs` | connects, and checks what the servers can do |
-//! | `nats/stream.rs` | the stream, as it has to be, and questions to it |
+//! | `nats/settings.rs` | the stream, as it has to be |
+//! | `nats/stream.rs` | the stream itself, and questions to it |
 //! | `nats/writer.rs` | appends |
 //! | `nats/copier.rs` | follows the stream into the copy |
 //! | `nats/doubt.rs` | when what was seen has to be looked at again |
@@ -23,6 +24,7 @@ mod copy;
 mod doubt;
 mod error;
 mod fence;
+mod settings;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ mod upkeep;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -51,10 +54,13 @@ use crate::telemetry::Throttle;
 
 pub use connection::{Connection, ConnectionOptions};
 pub use error::NatsError;
-pub use stream::StreamSettings;
+pub use settings::StreamSettings;
 
 /// The part of the stream's size that ordinary entries leave alone: one in so many.
 const RESERVE: u64 = 10;
+
+/// What a message takes in the stream beside an entry, about.
+const MESSAGE_BYTES: usize = 100;
 
 /// How long somebody waits for this node's copy to have what the stream has.
 const COPY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -84,6 +90,8 @@ pub struct NatsLog {
     durability: Durability,
     max_bytes: u64,
     tasks: [AbortHandle; 3],
+    clock: Clock,
+    throttle: Throttle,
 }
 
 /// What the parts of an open log share.
@@ -100,6 +108,8 @@ struct Shared {
     own: Mutex<Own>,
     /// The stream should be compared with the copy.
     doubted: Notify,
+    /// It seems to end before what it once held: until that is clear nothing is appended, whose numbers might mean something else.
+    is_short: AtomicBool,
     /// Why the state has to be computed anew.
     changed: CancellationToken,
     why: Mutex<String>,
@@ -181,6 +191,7 @@ impl NatsLog {
             own: Mutex::default(),
             copy,
             doubted: Notify::new(),
+            is_short: AtomicBool::new(false),
             changed: CancellationToken::new(),
             why: Mutex::default(),
             stream,
@@ -197,11 +208,12 @@ impl NatsLog {
             short_since: None,
         };
         let least_age = settings.least_age.map_or(settings.max_age, |least| least.min(settings.max_age));
-        let renewing = upkeep::renew(Arc::clone(&shared), least_age, clock);
+        let renewing = upkeep::renew(Arc::clone(&shared), least_age, clock.clone());
         let tasks = [tokio::spawn(writer.run(waiting)), tokio::spawn(copier.run()), tokio::spawn(renewing)];
         let tasks = tasks.map(|task| task.abort_handle());
         let durability = Durability::Replicated { servers: settings.replicas };
-        Ok(Self { shared, requests, durability, max_bytes: settings.max_bytes, tasks })
+        let throttle = Throttle::every(connection::EVENT_PERIOD_MS);
+        Ok(Self { shared, requests, durability, max_bytes: settings.max_bytes, tasks, clock, throttle })
     }
 
     fn reserve(&self) -> u64 {
@@ -209,12 +221,18 @@ impl NatsLog {
     }
 
     async fn hand_over(&self, mut entries: Vec<NewEntry>) -> Vec<Result<u64, AppendError>> {
-        let full = self.shared.known().bytes >= self.max_bytes - self.reserve();
-        let is_refused: Vec<bool> = entries.iter().map(|entry| full && !entry.housekeeping).collect();
-        if full {
-            entries.retain(|entry| entry.housekeeping);
-        }
+        let free_bytes = self.max_bytes.saturating_sub(self.shared.known().bytes);
+        let is_refused = |entry: &NewEntry| match entry.housekeeping {
+            false => free_bytes <= self.reserve(),
+            // What is not acked comes again; what moves time on and drops what is over has to find room.
+            true => free_bytes <= self.reserve() / 2 && entry::is_acks(&entry.payload),
+        };
+        let refused: Vec<bool> = entries.iter().map(is_refused).collect();
+        entries.retain(|entry| !is_refused(entry));
         let count = entries.len();
+        let bytes: usize = entries.iter().map(|entry| entry.payload.len() + MESSAGE_BYTES).sum();
+        // Until it is asked again.
+        self.shared.known_mut().bytes += bytes as u64;
         let (answer, answered) = oneshot::channel();
         let sent = count == 0 || self.requests.send(Request { entries, answer }).is_ok();
         let ended = || Err(AppendError::Ambiguous("the writing task ended".to_owned()));
@@ -226,7 +244,7 @@ impl NatsLog {
         let result = |is_refused| {
             if is_refused { Err(AppendError::Full) } else { results.next().unwrap_or_else(ended) }
         };
-        is_refused.into_iter().map(result).collect()
+        refused.into_iter().map(result).collect()
     }
 
     async fn ask(&self) -> Result<LogState, ReadError> {
@@ -243,8 +261,13 @@ impl NatsLog {
         };
         let Reach { first, head, bytes, .. } = reach.map_err(ReadError)?;
         shared.known_mut().bytes = bytes;
-        if is_doubted || head < copy_head {
+        let is_short = head < copy_head;
+        if is_doubted || is_short {
             shared.doubted.notify_one();
+        }
+        if is_short {
+            shared.is_short.store(true, Ordering::Release);
+            return Err(ReadError("the stream ends before what it once held".to_owned()));
         }
         if copy_first < first {
             // Another node trimmed it, or its age did.
@@ -254,7 +277,7 @@ impl NatsLog {
             epoch: shared.epoch,
             // A part that somebody is about to drop is not copied any more.
             first: first.max(shared.copy.reach().0),
-            head: head.max(copy_head),
+            head,
             bytes,
             free_bytes: self.max_bytes.saturating_sub(bytes),
             reserve_bytes: self.reserve(),
@@ -271,22 +294,15 @@ impl NatsLog {
             let head = self.shared.stream.reach().await.map_err(ReadError)?.head;
             self.shared.copied(head.min(*last)).await?;
         }
-        match self.shared.copy.read(numbers.clone()).await {
+        match self.shared.copy.read(numbers).await {
             Ok(found) => Ok(found.into_iter().map(|entry| entry.map(copy::shown)).collect()),
-            // The copy is damaged: the stream is not.
+            // The copy is damaged: the stream is not, and the next start fetches it again.
             Err(ReadError(why)) => {
-                tracing::warn!(why, "an entry is read from the stream");
-                let mut found = Vec::with_capacity(numbers.len());
-                for number in numbers {
-                    let message = self.shared.stream.get(number).await.map_err(ReadError)?;
-                    let message = message.filter(|message| message.tag.is_some());
-                    found.push(message.map(|stream::Message { timestamp_ms, payload, .. }| LogEntry {
-                        number,
-                        timestamp_ms,
-                        payload,
-                    }));
+                if self.shared.copy.ended().is_none() {
+                    copy::give_up(&self.shared.copy_directory);
+                    self.shared.change(&why);
                 }
-                Ok(found)
+                Err(ReadError(why))
             }
         }
     }
@@ -353,8 +369,10 @@ impl Log for NatsLog {
     fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             // It comes again.
-            if let Err(why) = upkeep::trim(&self.shared, through).await {
-                tracing::warn!(why, "the stream was not trimmed");
+            if let Err(why) = upkeep::trim(&self.shared, through).await
+                && let Some(held_back) = self.throttle.pass(self.clock.now_ms())
+            {
+                tracing::warn!(why, held_back, "the stream was not trimmed");
             }
         })
     }

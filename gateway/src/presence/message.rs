@@ -33,8 +33,8 @@ pub(super) enum Wanted {
 /// A message. Users are hashes of their names (see `others.rs`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Message {
-    /// It lives, and has said so many changes of its users.
-    Hello { version: u64 },
+    /// It lives, has said so many changes of its users, and takes clients of others, unless it stops itself.
+    Hello { version: u64, welcomes: bool },
     /// It stops.
     Goodbye,
     /// One change of its users.
@@ -87,7 +87,10 @@ impl Message {
         out.extend(from.0.to_le_bytes());
         out.push(self.kind());
         match self {
-            Self::Hello { version } => out.extend(version.to_le_bytes()),
+            Self::Hello { version, welcomes } => {
+                out.extend(version.to_le_bytes());
+                out.push(u8::from(*welcomes));
+            }
             Self::Goodbye | Self::WhoIsThere => {}
             Self::Changed { version, came, went } => {
                 out.extend(version.to_le_bytes());
@@ -120,7 +123,7 @@ impl Message {
         }
         let from = NodeId(rest.u64()?);
         let message = match rest.byte()? {
-            1 => Self::Hello { version: rest.u64()? },
+            1 => Self::Hello { version: rest.u64()?, welcomes: rest.byte()? == 1 },
             2 => Self::Goodbye,
             3 => {
                 let (version, count) = (rest.u64()?, rest.u32()? as usize);
@@ -201,7 +204,7 @@ mod tests {
 
     fn every_kind() -> [Message; 8] {
         [
-            Message::Hello { version: 7 },
+            Message::Hello { version: 7, welcomes: true },
             Message::Goodbye,
             Message::Changed { version: 8, came: vec![1, u64::MAX], went: vec![3] },
             Message::WhoIsThere,

@@ -17,6 +17,7 @@ use super::{Cluster, PresenceError};
 use crate::clock::Clock;
 use crate::delivery::Delivery;
 use crate::domain::UserId;
+use crate::lifecycle::{Lifecycle, Readiness};
 use crate::log::nats::Connection;
 use crate::telemetry::Throttle;
 
@@ -35,6 +36,7 @@ pub(super) struct Node {
     connects: watch::Receiver<u64>,
     /// Changes of this node's users that were said so far.
     version: u64,
+    lifecycle: Lifecycle,
     clock: Clock,
     /// Of those who come, and those who go.
     throttles: [Throttle; 2],
@@ -45,8 +47,7 @@ impl Node {
     pub(super) async fn listen(
         connection: &Connection,
         cluster: Arc<Cluster>,
-        delivery: Delivery,
-        clock: Clock,
+        (delivery, lifecycle, clock): (Delivery, Lifecycle, Clock),
     ) -> Result<Self, PresenceError> {
         let subscribe = async |subject: String| {
             connection.client().subscribe(subject).await.map_err(|error| PresenceError(error.to_string()))
@@ -55,7 +56,7 @@ impl Node {
         let own = subscribe(cluster.post.own()).await?;
         let connects = connection.connects();
         let throttles = [(); 2].map(|()| Throttle::default());
-        Ok(Self { cluster, delivery, everybody, own, connects, version: 0, clock, throttles })
+        Ok(Self { cluster, delivery, everybody, own, connects, version: 0, lifecycle, clock, throttles })
     }
 
     /// Runs until it is dropped; returns why it cannot go on.
@@ -63,12 +64,19 @@ impl Node {
         let (mut heartbeat, mut look) = (interval(HEARTBEAT), interval(LOOK));
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let cluster = Arc::clone(&self.cluster);
+        let (cluster, lifecycle) = (Arc::clone(&self.cluster), self.lifecycle.clone());
+        let mut said_goodbye_to_clients = false;
         loop {
             // What is for this node goes first: another's users, part by part, and only then the changes it said behind them.
             let message = tokio::select! {
                 biased;
                 () = cluster.leaving.cancelled() => return self.leave().await,
+                () = lifecycle.stopping(), if !said_goodbye_to_clients => {
+                    // Others that stop as well must not send theirs here.
+                    said_goodbye_to_clients = true;
+                    self.beat().await;
+                    continue;
+                }
                 _ = heartbeat.tick() => {
                     self.beat().await;
                     continue;
@@ -91,13 +99,18 @@ impl Node {
         }
     }
 
+    fn hello(&self) -> Message {
+        let welcomes = !matches!(self.lifecycle.readiness(), Readiness::Stopping | Readiness::Halted);
+        Message::Hello { version: self.version, welcomes }
+    }
+
     async fn beat(&mut self) {
         for node in self.cluster.others.bury(Instant::now()) {
             if let Some(held_back) = self.throttles[1].pass(self.clock.now_ms()) {
                 tracing::warn!(%node, held_back, "another gateway is silent and counts as gone");
             }
         }
-        self.cluster.post.tell_all(&Message::Hello { version: self.version }).await;
+        self.cluster.post.tell_all(&self.hello()).await;
     }
 
     async fn hear(&mut self, bytes: &[u8]) {
@@ -123,10 +136,13 @@ impl Node {
                 tracing::info!(node = %from, held_back, "another gateway is there");
             }
             // So that it need not wait for a heartbeat.
-            cluster.post.tell(from, &Message::Hello { version: self.version }).await;
+            cluster.post.tell(from, &self.hello()).await;
         }
         match message {
-            Message::Hello { version } => self.compare(from, version, now).await,
+            Message::Hello { version, welcomes } => {
+                cluster.others.welcomes(from, welcomes);
+                self.compare(from, version, now).await;
+            }
             Message::Changed { version, came, went } => {
                 cluster.others.change(from, version, &came, &went);
                 self.compare(from, version, now).await;

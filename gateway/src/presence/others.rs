@@ -39,6 +39,8 @@ pub struct Others {
 #[derive(Debug)]
 struct Known {
     heard_at: Instant,
+    /// It takes clients of others.
+    welcomes: bool,
     /// How many of its changes `users` has.
     version: Option<u64>,
     users: HashTable<u64>,
@@ -84,6 +86,18 @@ impl Others {
         }
         nodes.entry(from).or_insert_with(|| Known::new(now)).heard_at = now;
         nodes.len() > known
+    }
+
+    /// It said whether it takes clients of others.
+    pub(super) fn welcomes(&self, from: NodeId, welcomes: bool) {
+        if let Some(node) = self.lock().get_mut(&from) {
+            node.welcomes = welcomes;
+        }
+    }
+
+    /// Whether any of them takes clients of others.
+    pub(super) fn any_welcomes(&self) -> bool {
+        self.lock().values().any(|node| node.welcomes)
     }
 
     /// It has said so many changes; whether to ask for all its users.
@@ -187,7 +201,8 @@ impl Elsewhere for Others {
 
 impl Known {
     fn new(now: Instant) -> Self {
-        Self { heard_at: now, version: None, users: HashTable::new(), parts: None, asked_at: None }
+        let users = HashTable::new();
+        Self { heard_at: now, welcomes: false, version: None, users, parts: None, asked_at: None }
     }
 }
 

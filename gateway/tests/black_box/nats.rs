@@ -6,3 +6,4 @@ mod outages;
 mod presence;
 mod replicas;
 mod sharing;
+mod starting;

@@ -4,6 +4,7 @@
 //! connect, the stream is compared with the copy first: the client's own repair would go on behind a head that moved backwards.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -47,6 +48,8 @@ pub(super) struct Copier {
 
 /// Why the stream is not followed any more.
 enum Break {
+    /// What was seen has to be looked at again, now: nothing is wrong as far as anybody knows, and senders wait meanwhile.
+    Doubted,
     /// For the moment.
     Lost(String),
     /// The stream is not the one that the state was computed from.
@@ -63,6 +66,9 @@ impl Copier {
                     tracing::error!(why, "the stream is not what it was; the state is computed anew");
                     self.shared.change(&why);
                     return;
+                }
+                Break::Doubted => {
+                    tracing::debug!("what was seen of the stream is looked at again");
                 }
                 Break::Lost(why) => {
                     if let Some(held_back) = self.throttle.pass(self.clock.now_ms()) {
@@ -117,7 +123,7 @@ impl Copier {
             let chunk = tokio::select! {
                 biased;
                 _ = connects.changed() => return Err(Break::Lost("the connection was made again".to_owned())),
-                () = shared.doubted.notified() => return Err(Break::Lost("the stream may have changed".to_owned())),
+                () = shared.doubted.notified() => return Err(Break::Doubted),
                 chunk = chunks.next() => chunk.ok_or_else(|| lost(&"the consumer ended"))?,
             };
             let mut broken = None;
@@ -172,7 +178,9 @@ impl Copier {
             NatsError::Damaged(why) => self.damaged(why),
             error => lost(error.to_string()),
         });
-        match judged? {
+        let judged = judged?;
+        self.shared.is_short.store(matches!(judged, Judgement::Short), Ordering::Release);
+        match judged {
             Judgement::Same => {
                 self.short_since = None;
                 Ok(())

@@ -213,22 +213,22 @@ pub(super) async fn recall(
     let kept = copy.read(vec![first]).await.map_err(|ReadError(why)| NatsError::Damaged(why))?;
     let begins_ms = kept.into_iter().flatten().next().map_or(first_ms, |entry| entry.timestamp_ms);
     let mut known = Checkpoint { fence: checkpoint.clone().fence_at(first, begins_ms), ..checkpoint };
-    let newest_ms = follow(copy, &mut known, head).await?;
-    Ok((known.fence, newest_ms))
+    follow(copy, &mut known, head).await?;
+    Ok((known.fence, known.newest_ms))
 }
 
-/// Moves a checkpoint on to `through`, as far as the copy has what lies between; returns the newest timestamp there.
+/// Moves a checkpoint on to `through`, as far as the copy has what lies between.
 pub(super) async fn follow(
     copy: &DiskLog,
     checkpoint: &mut Checkpoint,
     through: u64,
-) -> Result<u64, NatsError> {
+) -> Result<(), NatsError> {
     let damaged = |error: crate::log::TailError| NatsError::Damaged(error.to_string());
     let (first, head) = copy.reach();
-    let (mut next, mut newest_ms) = (first.max(checkpoint.through + 1), 0);
+    let mut next = first.max(checkpoint.through + 1);
     let through = through.min(head);
     if next > through {
-        return Ok(newest_ms);
+        return Ok(());
     }
     let mut tail = copy.tail(next - 1).map_err(damaged)?;
     while next <= through {
@@ -237,14 +237,14 @@ pub(super) async fn follow(
                 break;
             }
             next = entry.number + 1;
-            newest_ms = entry.timestamp_ms;
+            checkpoint.newest_ms = checkpoint.newest_ms.max(entry.timestamp_ms);
             if let Kept { tag: Some(tag), counts: true, .. } = unpack(&entry.payload) {
                 checkpoint.fence.remember(tag, entry.timestamp_ms);
             }
         }
     }
     checkpoint.through = through;
-    Ok(newest_ms)
+    Ok(())
 }
 
 async fn open_at(

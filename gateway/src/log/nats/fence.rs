@@ -65,8 +65,14 @@ struct Place {
 pub(super) struct Checkpoint {
     /// The last number of what it speaks of.
     pub(super) through: u64,
+    /// Log time there.
+    pub(super) newest_ms: u64,
     pub(super) fence: Fence,
 }
+
+/// A checkpoint of a later build.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct UnknownFormat;
 
 impl Tag {
     /// What a message says of itself; `None` if it is none of ours.
@@ -114,15 +120,16 @@ impl Checkpoint {
         Fence { cut_ms, ..self.fence }
     }
 
-    /// As it stands in the stream, where the last entry of what it speaks of has this time.
-    pub(super) fn encode(&self, timestamp_ms: u64) -> Bytes {
-        let is_late = |place: &Place| place.timestamp_ms + REMEMBERED_MS >= timestamp_ms;
+    /// As it stands in the stream.
+    pub(super) fn encode(&self) -> Bytes {
+        let is_late = |place: &Place| place.timestamp_ms.saturating_add(REMEMBERED_MS) >= self.newest_ms;
         let mut writers: Vec<_> = self.fence.writers.iter().filter(|(_, place)| is_late(place)).collect();
         writers.sort_by_key(|(writer, place)| (std::cmp::Reverse(place.timestamp_ms), **writer));
         writers.truncate(MAX_REMEMBERED);
-        let mut out = BytesMut::with_capacity(1 + 8 + writers.len() * WRITER_BYTES);
+        let mut out = BytesMut::with_capacity(1 + 8 + 8 + writers.len() * WRITER_BYTES);
         out.put_u8(FORMAT);
         out.put_u64_le(self.through);
+        out.put_u64_le(self.newest_ms);
         for (writer, Place { batch, place, timestamp_ms }) in writers {
             out.put_u64_le(*writer);
             out.put_u32_le(*batch);
@@ -132,21 +139,28 @@ impl Checkpoint {
         out.freeze()
     }
 
-    /// The other way round; `None` for what is none.
-    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
-        if bytes.try_get_u8().ok()? != FORMAT {
-            return None;
+    /// The other way round; `None` for what is none: somebody else wrote it, and it says nothing.
+    ///
+    /// # Errors
+    /// [`UnknownFormat`]: whoever overlooked it would judge otherwise than those who understand it.
+    pub(super) fn decode(mut bytes: &[u8]) -> Result<Option<Self>, UnknownFormat> {
+        match bytes.try_get_u8() {
+            Ok(FORMAT) => {}
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => return Err(UnknownFormat),
         }
-        let through = bytes.try_get_u64_le().ok()?;
+        let (Ok(through), Ok(newest_ms)) = (bytes.try_get_u64_le(), bytes.try_get_u64_le()) else {
+            return Ok(None);
+        };
         if !bytes.len().is_multiple_of(WRITER_BYTES) {
-            return None;
+            return Ok(None);
         }
         let mut fence = Fence::default();
         while bytes.has_remaining() {
             let (writer, batch, place) = (bytes.get_u64_le(), bytes.get_u32_le(), bytes.get_u32_le());
             fence.remember(Tag { writer, batch, place }, bytes.get_u64_le());
         }
-        Some(Self { through, fence })
+        Ok(Some(Self { through, newest_ms, fence }))
     }
 }
 
@@ -205,15 +219,17 @@ mod tests {
         let mut fence = Fence::default();
         fence.remember(Tag { writer: 1, batch: 1, place: 1 }, 1_000);
         fence.remember(Tag { writer: u64::MAX, batch: u32::MAX, place: u32::MAX }, 1_001);
-        let checkpoint = Checkpoint { through: 77, fence };
-        assert_eq!(Checkpoint::decode(&checkpoint.encode(1_000 + REMEMBERED_MS)), Some(checkpoint.clone()));
-        let late = checkpoint.encode(1_001 + REMEMBERED_MS);
-        assert_eq!(Checkpoint::decode(&late).unwrap().fence.writers.len(), 1);
+        let mut checkpoint = Checkpoint { through: 77, newest_ms: 1_000 + REMEMBERED_MS, fence };
+        assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(Some(checkpoint.clone())));
+        checkpoint.newest_ms += 1;
+        let late = checkpoint.encode();
+        assert_eq!(Checkpoint::decode(&late).unwrap().unwrap().fence.writers.len(), 1);
         let empty = Checkpoint::default();
-        assert_eq!(Checkpoint::decode(&empty.encode(0)), Some(empty));
-        for other in [&late[..8], &late[..late.len() - 1], &[2; 9], &[]] {
-            assert_eq!(Checkpoint::decode(other), None, "{other:?}");
+        assert_eq!(Checkpoint::decode(&empty.encode()), Ok(Some(empty)));
+        for other in [&late[..16], &late[..late.len() - 1], &[0; 17], &[]] {
+            assert_eq!(Checkpoint::decode(other), Ok(None), "{other:?}");
         }
+        assert_eq!(Checkpoint::decode(&[FORMAT + 1; 17]), Err(UnknownFormat));
     }
 
     proptest! {
@@ -231,11 +247,11 @@ mod tests {
             });
             let mut old = Fence::default();
             let counted: Vec<bool> = tags.clone().map(|tag| old.admit(tag, 0)).collect();
-            let mut checkpoint = Checkpoint { through: dropped as u64, fence: Fence::default() };
+            let mut checkpoint = Checkpoint { through: dropped as u64, ..Checkpoint::default() };
             for (tag, _) in tags.clone().zip(&counted).take(dropped).filter(|(_, counted)| **counted) {
                 checkpoint.fence.remember(tag, 0);
             }
-            let read = Checkpoint::decode(&checkpoint.encode(0)).unwrap();
+            let read = Checkpoint::decode(&checkpoint.encode()).unwrap().unwrap();
             let mut young = read.fence_at(dropped as u64 + 1, 0);
             let again: Vec<bool> = tags.skip(dropped).map(|tag| young.admit(tag, 0)).collect();
             prop_assert_eq!(&again[..], &counted[dropped..]);

@@ -5,38 +5,19 @@ use std::time::Duration;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, Info, LastRawMessageErrorKind, RetentionPolicy, StorageType, Stream as Remote,
-};
+use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, Stream as Remote};
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::NatsError;
-use super::connection::{Connection, HEADER_BYTES};
-use super::fence::{Checkpoint, Tag};
+use super::connection::Connection;
+use super::fence::{Checkpoint, Tag, UnknownFormat};
+use super::settings::{StreamSettings, unknown_setting};
 use crate::domain::Epoch;
-use crate::log::{MAX_ENTRY_BYTES, entry};
-
-/// How long the servers remember a message's id: longer than an append is tried again.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+use crate::log::entry;
 
 /// Between two attempts while the stream has no leader.
 const RETRY: Duration = Duration::from_millis(250);
-
-/// What the stream has to be.
-#[derive(Debug, Clone)]
-pub struct StreamSettings {
-    /// Its name; also the first word of its subjects.
-    pub name: String,
-    /// Servers that keep each entry.
-    pub replicas: usize,
-    /// When it drops an entry by itself, if it is made here.
-    pub max_age: Duration,
-    /// What one that is there already has to keep at least; `None`: exactly what it would be made with.
-    pub least_age: Option<Duration>,
-    /// The most it holds.
-    pub max_bytes: u64,
-}
 
 /// The stream that all nodes share.
 pub(super) struct Stream {
@@ -96,101 +77,6 @@ pub(super) enum Kind {
     Checkpoint,
 }
 
-impl StreamSettings {
-    /// Where entries go.
-    pub(super) fn entries(&self) -> String {
-        format!("{}.entries", self.name)
-    }
-
-    fn config(&self) -> Config {
-        Config {
-            name: self.name.clone(),
-            description: Some("the log of a notification gateway".to_owned()),
-            subjects: vec![checkpoints(&self.name), self.entries(), epochs(&self.name)],
-            retention: RetentionPolicy::Limits,
-            storage: StorageType::File,
-            num_replicas: self.replicas,
-            max_age: self.max_age,
-            max_bytes: i64::try_from(self.max_bytes).unwrap_or(i64::MAX),
-            max_messages: -1,
-            // The servers become slow with it, and mailboxes have their own bounds.
-            max_messages_per_subject: -1,
-            max_consumers: -1,
-            discard: DiscardPolicy::New,
-            duplicate_window: DUPLICATE_WINDOW,
-            // A hole would be a position that nobody can explain.
-            deny_delete: true,
-            ..Config::default()
-        }
-    }
-
-    /// Why a stream that was found cannot be used: the first thing that is not as it has to be.
-    fn difference(&self, found: &Config) -> Option<String> {
-        let wanted = self.config();
-        let says = |what: &str, found: &dyn std::fmt::Debug, wanted: &dyn std::fmt::Debug| {
-            Some(format!("{what} is {found:?} and must be {wanted:?}"))
-        };
-        let mut subjects = found.subjects.clone();
-        subjects.sort();
-        if subjects != wanted.subjects {
-            return says("its list of subjects", &found.subjects, &wanted.subjects);
-        }
-        if found.storage != wanted.storage {
-            return says("its storage", &found.storage, &wanted.storage);
-        }
-        if found.retention != wanted.retention {
-            return says("its retention", &found.retention, &wanted.retention);
-        }
-        if found.discard != wanted.discard {
-            return says("its discard policy", &found.discard, &wanted.discard);
-        }
-        // To JetStream, none is no limit.
-        let is_old_enough = |least: Duration| found.max_age.is_zero() || found.max_age >= least;
-        if let Some(least) = self.least_age.filter(|least| !is_old_enough(*least)) {
-            return says("its maximum age (nats.max_age)", &found.max_age, &format!("{least:?} or more"));
-        }
-        if self.least_age.is_none() && found.max_age != wanted.max_age {
-            return says("its maximum age (nats.max_age)", &found.max_age, &wanted.max_age);
-        }
-        let numbers = [
-            ("number of replicas (nats.replicas)", found.num_replicas as i64, wanted.num_replicas as i64),
-            ("maximum size (nats.max_bytes)", found.max_bytes, wanted.max_bytes),
-            ("maximum number of messages", found.max_messages, wanted.max_messages),
-            (
-                "maximum number of messages a subject",
-                found.max_messages_per_subject,
-                wanted.max_messages_per_subject,
-            ),
-        ];
-        for (what, found, wanted) in numbers {
-            if found != wanted {
-                return says(&format!("its {what}"), &found, &wanted);
-            }
-        }
-        let oddities = [
-            (found.sealed, "it is sealed"),
-            (
-                (1..MAX_ENTRY_BYTES + HEADER_BYTES)
-                    .contains(&usize::try_from(found.max_message_size).unwrap_or(0)),
-                "its maximum size of a message is below 1 MiB",
-            ),
-            (found.max_consumers > 0, "it allows a certain number of consumers only"),
-            (found.republish.is_some(), "it republishes what it gets"),
-            (found.no_ack, "it does not acknowledge"),
-            (found.allow_rollup, "it allows rollups"),
-            (found.deny_purge, "it denies to be purged of what is over"),
-            (!found.deny_delete, "it allows to delete single messages"),
-            (found.mirror.is_some(), "it mirrors another one"),
-            (found.sources.as_ref().is_some_and(|sources| !sources.is_empty()), "it has sources"),
-            (
-                found.duplicate_window < DUPLICATE_WINDOW,
-                "its window for duplicates is shorter than two minutes",
-            ),
-        ];
-        oddities.into_iter().find(|(is_so, _)| *is_so).map(|(_, says)| says.to_owned())
-    }
-}
-
 impl Stream {
     /// Finds the stream, or makes it; waits for a leader, but not beyond the deadline.
     pub(super) async fn open(
@@ -208,7 +94,15 @@ impl Stream {
                             format!("{reason}; change one of them, the stream by `nats stream edit`");
                         return Err(NatsError::Unsuitable { name: settings.name.clone(), reason });
                     }
-                    return Ok(Self { remote, name: settings.name.clone() });
+                    match unknown_setting(connection, &settings.name).await {
+                        Ok(None) => return Ok(Self { remote, name: settings.name.clone() }),
+                        Ok(Some(key)) => {
+                            let reason =
+                                format!("it has the setting {key}, of which this gateway knows nothing");
+                            return Err(NatsError::Unsuitable { name: settings.name.clone(), reason });
+                        }
+                        Err(reason) => reason,
+                    }
                 }
                 Err(error) => match error.kind() {
                     GetStreamErrorKind::JetStream(error)
@@ -301,21 +195,29 @@ impl Stream {
         }
     }
 
-    /// Says the epoch again if that was said before `since_ms`, in milliseconds since the Unix epoch: the stream drops what is old.
-    pub(super) async fn renew_epoch(&self, connection: &Connection, since_ms: u64) -> Result<(), String> {
-        match self.last(&epochs(&self.name)).await? {
-            Some(last) if last.timestamp_ms < since_ms => {
-                self.say(connection, epochs(&self.name), last.payload, last.number).await.map(drop)
+    /// Says the epoch and the checkpoint again if they were said before `since_ms`, in milliseconds since the Unix epoch: the
+    /// stream drops what is old.
+    pub(super) async fn renew(&self, connection: &Connection, since_ms: u64) -> Result<(), String> {
+        for subject in [epochs(&self.name), checkpoints(&self.name)] {
+            if let Some(last) = self.last(&subject).await?
+                && last.timestamp_ms < since_ms
+            {
+                self.say(connection, subject, last.payload, last.number).await?;
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// The last checkpoint, and where it stands; of a log that was never trimmed, that of its beginning.
     pub(super) async fn last_checkpoint(&self) -> Result<(Checkpoint, u64), String> {
-        let last = self.last(&checkpoints(&self.name)).await?;
-        let number = last.as_ref().map_or(0, |last| last.number);
-        Ok((last.and_then(|last| Checkpoint::decode(&last.payload)).unwrap_or_default(), number))
+        let Some(last) = self.last(&checkpoints(&self.name)).await? else {
+            return Ok((Checkpoint::default(), 0));
+        };
+        let decoded = Checkpoint::decode(&last.payload)
+            .map_err(|UnknownFormat| "its checkpoint is one of a newer gateway".to_owned())?;
+        // It cannot speak of what comes behind it.
+        let sound = decoded.filter(|checkpoint| checkpoint.through < last.number);
+        Ok((sound.unwrap_or_default(), last.number))
     }
 
     /// Appends a checkpoint behind the last one; `false` if another node did meanwhile.
@@ -383,12 +285,12 @@ impl Kind {
 }
 
 /// Where epoch entries go: the last one is found without following the log.
-fn epochs(name: &str) -> String {
+pub(super) fn epochs(name: &str) -> String {
     format!("{name}.epoch")
 }
 
 /// Where checkpoints go.
-fn checkpoints(name: &str) -> String {
+pub(super) fn checkpoints(name: &str) -> String {
     format!("{name}.checkpoint")
 }
 

@@ -6,6 +6,7 @@
 //! in order and once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
@@ -170,7 +171,8 @@ impl Writer {
             let numbers = batch.writer.counted(deadline).await;
             let next = numbers.len();
             let is_full = batch.progress.get(next) == Some(&Progress::Refused);
-            if is_full || next == payloads.len() || Instant::now() >= deadline {
+            let is_over = Instant::now() >= deadline || batch.writer.shared.changed.is_cancelled();
+            if is_full || next == payloads.len() || is_over {
                 return batch.settled(numbers, is_full);
             }
             tokio::time::sleep(RETRY).await;
@@ -180,7 +182,7 @@ impl Writer {
 
     /// Where the batch's entries count, once this node has seen all that the stream holds now.
     async fn counted(&self, deadline: Instant) -> Vec<u64> {
-        while Instant::now() < deadline {
+        while Instant::now() < deadline && !self.shared.changed.is_cancelled() {
             if let Ok(reach) = self.shared.stream.reach().await
                 && self.shared.copied(reach.head).await.is_ok()
             {
@@ -197,7 +199,8 @@ impl Batch<'_> {
     async fn send(&mut self, from: usize, deadline: Instant) -> bool {
         let connection = &self.writer.shared.connection;
         // What the client takes without a connection it sends much later; and after the deadline nobody waits.
-        if !connection.is_up() || Instant::now() >= deadline {
+        let is_short = self.writer.shared.is_short.load(Ordering::Acquire);
+        if !connection.is_up() || is_short || Instant::now() >= deadline {
             return false;
         }
         let mut answers: Vec<PublishAckFuture> = Vec::with_capacity(self.payloads.len() - from);

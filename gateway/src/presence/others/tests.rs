@@ -56,6 +56,22 @@ fn whoever_missed_a_change_asks_for_all_but_not_again_at_once() {
 }
 
 #[test]
+fn clients_are_sent_where_somebody_takes_them() {
+    let now = Instant::now();
+    let others = others(now);
+    assert!(!others.any_welcomes(), "it has not said so");
+    others.welcomes(NODE, true);
+    others.welcomes(NodeId(2), true);
+    others.heard(NodeId(2), now);
+    others.welcomes(NODE, false);
+    assert!(!others.any_welcomes(), "one stops, the other one was not known");
+    others.welcomes(NodeId(2), true);
+    assert!(others.any_welcomes());
+    others.remove(NodeId(2));
+    assert!(!others.any_welcomes());
+}
+
+#[test]
 fn of_a_flood_of_names_only_so_many_are_kept_until_they_are_silent() {
     let now = Instant::now();
     let others = others(now);

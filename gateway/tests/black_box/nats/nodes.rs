@@ -158,3 +158,10 @@ pub(super) async fn start_process_with(
     let variables = [&own[..], more].concat();
     within("the gateway to start", Server::start_on(&cluster.log(STREAM), &variables)).await
 }
+
+/// Status and text of `/health/ready`.
+pub(super) async fn readiness(gateway: &Gateway) -> (u16, String) {
+    let url = format!("http://{}/health/ready", gateway.operators_address());
+    let answer = reqwest::get(url).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}

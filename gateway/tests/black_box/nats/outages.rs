@@ -5,16 +5,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::nodes::{Nodes, agree, start_process, start_process_with, until_some};
-use crate::harness::{Dial, Gateway};
+use super::nodes::{Nodes, agree, readiness, start_process, start_process_with, until_some};
+use crate::harness::Dial;
 use crate::nats_server::NatsCluster;
 use crate::process_harness::{Folder, send};
-
-async fn readiness(gateway: &Gateway) -> (u16, String) {
-    let url = format!("http://{}/health/ready", gateway.operators_address());
-    let answer = reqwest::get(url).await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
-}
 
 #[tokio::test]
 async fn without_its_server_a_node_refuses_after_a_while_keeps_its_sockets_and_goes_on_by_itself() {
@@ -55,42 +49,6 @@ async fn without_its_server_a_node_refuses_after_a_while_keeps_its_sockets_and_g
     bob.close().await;
     nodes.agree().await;
     nodes.stop().await;
-}
-
-#[tokio::test]
-async fn while_a_node_waits_for_its_stream_it_says_that_it_starts_and_then_what_is_survived() {
-    let mut nodes = Nodes::start(0).await;
-    nodes.shared.cluster.servers()[0].kill();
-    let operators = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ask = async |path: &str| {
-        let answer = reqwest::get(format!("http://{operators}{path}")).await.ok()?;
-        Some((answer.status().as_u16(), answer.text().await.ok()?))
-    };
-    let starting = async {
-        let live = until_some("a node that starts to answer", async || ask("/health/live").await).await;
-        assert_eq!(live, (200, "live\n".to_owned()), "nobody shall restart it");
-        assert_eq!(ask("/health/ready").await, Some((503, "starting\n".to_owned())));
-        assert_eq!(ask("/state").await.unwrap().0, 503);
-        assert!(ask("/metrics").await.unwrap().1.contains("\ngateway_ready 0\n"));
-    };
-    let shared = nodes.shared.configure("copy");
-    let server = &mut nodes.shared.cluster.servers()[0];
-    let starting = async {
-        starting.await;
-        server.restart().await;
-    };
-    let joining = Gateway::start_with(|config| {
-        shared(config);
-        config.ops.listen = operators;
-    });
-    let ((), gateway) = tokio::join!(starting, joining);
-    let (status, text) = readiness(&gateway).await;
-    assert_eq!(status, 200);
-    assert!(
-        text.starts_with("ready\nlog in NATS, on one server: an accepted notification survives"),
-        "{text}"
-    );
-    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -254,12 +254,12 @@ async fn a_goodbye_counts_at_once_and_what_is_no_message_does_no_harm() {
     for nonsense in [&b""[..], &[1; 5], &[9; 400], &[0xff; 18]] {
         client.publish(everybody.clone(), nonsense.to_vec().into()).await.unwrap();
     }
-    say(1, HELLO, &[0; 8]).await;
+    say(1, HELLO, &[0; 9]).await;
     within("the answer to a new node", answers[0].next()).await.expect("a hello");
     assert_eq!(gateway.metric("gateway_nodes").await, 2.0);
     // What comes behind the goodbye is answered: then it was heard.
     say(1, GOODBYE, &[]).await;
-    say(2, HELLO, &[0; 8]).await;
+    say(2, HELLO, &[0; 9]).await;
     within("the answer to another new node", answers[1].next()).await.expect("a hello");
     assert_eq!(gateway.metric("gateway_nodes").await, 2.0, "one came, one left");
     gateway.stop().await;
