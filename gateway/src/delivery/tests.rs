@@ -2,12 +2,14 @@
 //!
 //! `script` writes random logs, `machine_model` says in plain words what they mean, `machine_property` compares that with the
 //! state machine step by step, `machine_faults` shows that it finds what is wrong. `replay` starts machines from what retention
-//! leaves of a log, `replay_rules` holds the small cases that were found that way.
+//! leaves of a log, `replay_rules` holds the small cases that were found that way. `on_a_stream` writes random logs into a real
+//! stream, `shared_log` shows what becomes of a log that others write to as well.
 
 mod elsewhere;
 mod machine_faults;
 mod machine_model;
 mod machine_property;
+mod on_a_stream;
 mod replay;
 mod replay_rules;
 mod script;

@@ -12,6 +12,7 @@ use super::script::{
     KEYS, Operation, Pace, TOPICS, USERS, Writer, decode, key_of, settings, timed_operation,
 };
 use crate::delivery::{Effect, NoReport, State, StateMachine};
+use crate::log::LogEntry;
 use crate::log::entry::{Entry, Settings};
 use crate::registry::tests::client::Client;
 use crate::registry::tests::model::{Entry as Came, Fate};
@@ -19,7 +20,7 @@ use crate::registry::tests::property::{fixed_runner, holds};
 use crate::registry::{Cursor, PullLimits, SessionHandle, SessionId, StartAt, UserKey};
 
 const SESSIONS: usize = 6;
-const PACE: Pace = Pace { lasting_s: 90, step_ms: 2_000, leap_ms: 60_000, back_ms: 5_000 };
+pub(super) const PACE: Pace = Pace { lasting_s: 90, step_ms: 2_000, leap_ms: 60_000, back_ms: 5_000 };
 const UNLIMITED: PullLimits = PullLimits { frames: usize::MAX, bytes: u64::MAX };
 /// When the first entry is stamped.
 const BEGIN_MS: u64 = 1_000_000;
@@ -105,16 +106,7 @@ struct Comparison<S> {
 
 /// Runs the scenario on both and returns the model as it is in the end.
 pub(super) fn compare(subject: impl Subject, scenario: &Scenario) -> Result<MachineModel, TestCaseError> {
-    let mut comparison = Comparison {
-        state: State::new(),
-        subject,
-        model: MachineModel::default(),
-        writer: Writer::default(),
-        head: 0,
-        clock_ms: BEGIN_MS,
-        sessions: [const { None }; SESSIONS],
-        next_session: 0,
-    };
+    let mut comparison = Comparison::new(subject);
     comparison.entry(0, &Operation::Settings(scenario.settings.clone()))?;
     for action in &scenario.actions {
         match action {
@@ -141,15 +133,44 @@ pub(super) fn compare(subject: impl Subject, scenario: &Scenario) -> Result<Mach
     Ok(comparison.model)
 }
 
+/// Applies a log as it is shown, from its first entry on, to both.
+pub(super) fn compare_shown(entries: &[LogEntry]) -> Result<(), TestCaseError> {
+    let mut comparison = Comparison::new(StateMachine::new());
+    for entry in entries {
+        prop_assert_eq!(entry.number, comparison.head + 1);
+        (comparison.head, comparison.clock_ms) = (entry.number, entry.timestamp_ms);
+        comparison.apply(&decode(&entry.payload))?;
+    }
+    Ok(())
+}
+
 impl<S: Subject> Comparison<S> {
+    fn new(subject: S) -> Self {
+        Self {
+            state: State::new(),
+            subject,
+            model: MachineModel::default(),
+            writer: Writer::default(),
+            head: 0,
+            clock_ms: BEGIN_MS,
+            sessions: [const { None }; SESSIONS],
+            next_session: 0,
+        }
+    }
+
     fn entry(&mut self, later_ms: i64, operation: &Operation) -> Result<(), TestCaseError> {
         self.head += 1;
         self.clock_ms = self.clock_ms.saturating_add_signed(later_ms);
         let entry = decode(&self.writer.write(operation, self.head, self.clock_ms));
+        self.apply(&entry)
+    }
+
+    /// Applies the entry at the head.
+    fn apply(&mut self, entry: &Entry) -> Result<(), TestCaseError> {
         let online: BTreeSet<String> =
             self.sessions.iter().flatten().map(|session| session.user.to_owned()).collect();
-        let expected = self.model.apply(self.head, self.clock_ms, &entry, &online);
-        let effect = self.subject.apply(&self.state, self.head, self.clock_ms, &entry);
+        let expected = self.model.apply(self.head, self.clock_ms, entry, &online);
+        let effect = self.subject.apply(&self.state, self.head, self.clock_ms, entry);
         prop_assert_eq!(told(&effect), expected);
         self.check()
     }
