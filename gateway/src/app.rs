@@ -162,7 +162,8 @@ impl App {
         )?;
         let operators = Operators::serve(&config, &metrics, &lifecycle)?;
 
-        let started = start(&config, clock, tracing, (&metrics, &lifecycle)).await;
+        // Large, and done once.
+        let started = Box::pin(start(&config, clock, tracing, (&metrics, &lifecycle))).await;
         let (delivery, presence, durability) = match started {
             Ok(started) => started,
             Err(error) => {

@@ -1,14 +1,9 @@
 //! Random logs in a real stream: what two nodes write, one of which starts again now and then, is the same to each of them and
 //! to one that comes later, and is what the model says.
 
-#[path = "../../../tests/black_box/nats_server.rs"]
-#[expect(dead_code, reason = "the black-box tests use more of it")]
-mod nats_server;
-
 use std::path::Path;
 use std::time::Duration;
 
-use nats_server::NatsCluster;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -16,6 +11,7 @@ use proptest::strategy::ValueTree;
 use super::machine_property::{PACE, compare_shown};
 use super::script::{Operation, Writer, settings, timed_operation};
 use crate::clock::Clock;
+use crate::log::nats::tests::nats_server::NatsCluster;
 use crate::log::nats::{Connection, ConnectionOptions, StreamSettings};
 use crate::log::{Log, LogEntry, NatsLog, NatsOptions, NewEntry};
 use crate::registry::tests::property::fixed_runner;

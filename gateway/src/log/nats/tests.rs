@@ -2,7 +2,7 @@
 
 #[path = "../../../tests/black_box/nats_server.rs"]
 #[expect(dead_code, reason = "the black-box tests use more of it")]
-mod nats_server;
+pub(crate) mod nats_server;
 
 use std::sync::Arc;
 use std::time::Duration;
