@@ -2,15 +2,13 @@
 file of keys that cannot be read; and its stop, with a receiver who does not leave."""
 
 import http.client
-import os
 import re
 import secrets
 import signal
-import subprocess
 
 import scenes
 from scenes import HANDSHAKE, PING, TEXT, Receiver, call
-from stage import Failed, fetched, until
+from stage import Failed, fetched, replace, until
 
 # Small bounds, so that a handful is too much.
 SETTINGS = {
@@ -32,25 +30,16 @@ class Guarded:
         self.keys_file, self.secret = stage.directory / "keys.toml", stage.directory / "secret"
         self.secret.write_text(secrets.token_hex(32))
         self.secret.chmod(0o600)
-        self.key, self.block = self.new_key("sender", "send,read,admin")
-        self.reader, reader_block = self.new_key("reader", "read")
+        self.key, self.block = stage.new_key("sender", "send,read,admin")
+        self.reader, reader_block = stage.new_key("reader", "read")
         self.block += SENDS + reader_block
         self.keys_file.write_text(self.block)
         files = {"GATEWAY_AUTH_API_KEYS_FILE": str(self.keys_file), "GATEWAY_AUTH_TOKEN_KEY_FILES": str(self.secret)}
         self.gateway = stage.gateway("guarded", SETTINGS | files, "memory")
 
-    def said_by(self, *arguments):
-        """What the program prints."""
-        return subprocess.run([self.stage.gateway_binary, *arguments], capture_output=True, text=True, check=True).stdout
-
-    def new_key(self, name, scopes):
-        """A key and its block for the file."""
-        printed = self.said_by("key", "new", "--name", name, "--scopes", scopes)
-        return re.search(r"# key: (\S+)", printed).group(1), printed[printed.index("[[key]]"):] + "\n"
-
     def token(self, user, *options, key_file=None):
         """A token of this user."""
-        return self.said_by("token", "--user", user, "--key-file", str(key_file or self.secret), *options).strip()
+        return self.stage.said_by("token", "--user", user, "--key-file", str(key_file or self.secret), *options).strip()
 
     def send(self, credential, expected, **headers):
         """A notification with this credential; None: with none."""
@@ -113,23 +102,17 @@ class Guarded:
 
     def keys_are_spoilt(self, prometheus):
         """A file of keys that cannot be read, until that was seen; then it is put right, with other keys."""
-        self.replace_keys("[[key]")
+        replace(self.keys_file, "[[key]")
         until("keys that cannot be read are seen",
               lambda: prometheus.ask("query", query='gateway_credentials_stale{source="api_keys"} == 1')["result"], 20)
         self.send(self.reader, 403)
-        self.key, block = self.new_key("another", "send")
-        self.replace_keys(block)
+        self.key, block = self.stage.new_key("another", "send")
+        replace(self.keys_file, block)
         read = ('sum by (instance) (gateway_credentials_stale) == 0 '
                 'and on (instance) gateway_credential_reloads_total{source="api_keys",result="changed"} == 1')
         until("the keys that were put right are seen", lambda: prometheus.ask("query", query=read)["result"], 20)
         self.send(self.reader, 401)
         self.send(self.key, 202)
-
-    def replace_keys(self, text):
-        """Another file of keys, in one step: one that is written in place is empty for a moment, and then has no keys."""
-        written = self.keys_file.with_suffix(".new")
-        written.write_text(text)
-        os.replace(written, self.keys_file)
 
     def stops_with_somebody_left(self, prometheus):
         """A stop, with a receiver who neither reads nor closes until it was seen that the gateway waits."""

@@ -27,6 +27,13 @@ class Question:
     at_rest: str
 
 
+def substituted(expression, values):
+    """An expression with these values in place of variables."""
+    for name, value in values.items():
+        expression = expression.replace(name, value)
+    return expression
+
+
 @dataclass
 class Prometheus:
     """Where it is, and the time that the questions are about."""
@@ -50,9 +57,7 @@ class Prometheus:
         """An expression as Grafana would send it, for a page that shows the time of the test."""
         values = {"$__rate_interval": "10s", "$__range": f"{math.ceil(self.end - self.start)}s",
                   "$loadtest_job": ALL, "$loadtest_instance": ALL, "$job": ALL, "$instance": ALL}
-        for name, value in values.items():
-            expression = expression.replace(name, value)
-        return expression
+        return substituted(expression, values)
 
     def series(self, expression):
         """Every series that an expression had in the time of the test: its labels and its finite values."""

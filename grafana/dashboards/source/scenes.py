@@ -20,6 +20,7 @@ def call(gateway, method, path, body=None, expected=202, **headers):
     try:
         text = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
         kind = {"Content-Type": "application/json"} if text is not None else {}
+        headers = shown(gateway) | headers
         connection.request(method, path, text, kind | {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
         said = answer.read()
@@ -28,6 +29,11 @@ def call(gateway, method, path, body=None, expected=202, **headers):
         return json.loads(said) if said else None
     finally:
         connection.close()
+
+
+def shown(gateway):
+    """The header with the gateway's credential, if it wants one."""
+    return {"Authorization": f"Bearer {gateway.credential}"} if gateway.credential else {}
 
 
 def send(gateway, expected=202, key=None, **notification):
@@ -93,14 +99,20 @@ def strangers_come(gateway):
     receiver.read_until(CLOSE)
 
 
+def events(gateway, path):
+    """Opens an event stream: its connection, and its lines."""
+    connection = http.client.HTTPConnection(gateway.public, timeout=10)
+    connection.request("GET", path, headers=shown(gateway))
+    answer = connection.getresponse()
+    if answer.status != 200:
+        raise Failed(f"GET {path}: {answer.status}")
+    return connection, answer
+
+
 def listen_to_events(gateway, path, wanted):
     """Opens an event stream, and gives the data of the first event of this kind."""
-    connection = http.client.HTTPConnection(gateway.public, timeout=10)
+    connection, answer = events(gateway, path)
     try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise Failed(f"GET {path}: {answer.status}")
         kind = None
         for line in answer:
             name, _, value = line.decode().strip().partition(": ")
@@ -110,6 +122,12 @@ def listen_to_events(gateway, path, wanted):
         raise Failed(f"GET {path}: the stream ended without {wanted}")
     finally:
         connection.close()
+
+
+def stay_on_events(gateway, path):
+    """Opens an event stream, and reads it in the background until the gateway or the test ends."""
+    connection, answer = events(gateway, path)
+    in_background(lambda: (list(answer), connection.close()))
 
 
 HANDSHAKE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Version": "13",
@@ -122,8 +140,8 @@ class Receiver:
     def __init__(self, gateway, user, credential=None):
         host, port = gateway.public.split(":")
         self.connection = socket.create_connection((host, int(port)), timeout=15)
-        shown = {"Authorization": f"Bearer {credential}"} if credential else {}
-        headers = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in (HANDSHAKE | shown).items())
+        credentials = {"Authorization": f"Bearer {credential}"} if credential else shown(gateway)
+        headers = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in (HANDSHAKE | credentials).items())
         self.connection.sendall(f"GET /ws/{user} HTTP/1.1\r\nHost: {gateway.public}\r\n{headers}\r\n".encode())
         self.input = self.connection.makefile("rb")
         status = self.input.readline()
@@ -155,12 +173,16 @@ class Receiver:
 
     def stay(self):
         """Reads in the background until the gateway or the test ends."""
-        def read_on():
-            try:
-                self.read_until(CLOSE)
-            except OSError:
-                # The gateway was stopped at the end of the test.
-                pass
-        thread = threading.Thread(target=read_on, daemon=True)
-        thread.start()
+        in_background(lambda: self.read_until(CLOSE))
         return self
+
+
+def in_background(reads):
+    """Lets something read until the gateway or the test ends."""
+    def read_on():
+        try:
+            reads()
+        except (OSError, http.client.HTTPException):
+            # The gateway was stopped at the end of the test.
+            pass
+    threading.Thread(target=read_on, daemon=True).start()

@@ -30,6 +30,8 @@ class Gateway:
     process: subprocess.Popen
     public: str
     operators: str
+    # What is shown to it; None: it has no keys.
+    credential: str | None = None
 
 
 class Stage:
@@ -64,18 +66,20 @@ class Stage:
                 return Gateway(process, **found)
         raise Failed(f"the gateway {name} did not start:\n{self.said(name)}")
 
-    def prometheus(self, gateways, load_test):
-        """Starts Prometheus with the rules of this repository; alerts do not wait before they fire, nor rules until a process
-        is half an hour old, or the test would."""
+    def prometheus(self, gateways, load_test, every="1s"):
+        """Starts a Prometheus that scrapes so often, with the rules of this repository; alerts do not wait before they fire, nor rules until a process
+        is half an hour old or for what nodes gained in a quarter of an hour, or the test would."""
         rules = self.directory / "rules"
         rules.mkdir()
         for path in (GRAFANA / "prometheus" / "rules").glob("*.yml"):
             text = re.sub(r"^( *for:) .*$", r"\1 0s", path.read_text(), flags=re.MULTILINE)
-            (rules / path.name).write_text(re.sub(r"(process_start_time_seconds\S* <) [\d *]+", r"\1 0", text))
+            text = re.sub(r"(process_start_time_seconds\S* <) [\d *]+", r"\1 0", text)
+            text = text.replace("gateway_ledger_accepted_total[1m]", "gateway_ledger_accepted_total[3s]")
+            (rules / path.name).write_text(text.replace("[3s] offset 15m", "[3s] offset 5s"))
         address = free_address()
         configuration = self.directory / "prometheus.yml"
         configuration.write_text(
-            "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
+            f"global: {{scrape_interval: {every}, scrape_timeout: {every}, evaluation_interval: {every}}}\n"
             "rule_files: [rules/*.yml]\n"
             "scrape_configs:\n"
             + "".join(f"  - {{job_name: {job}, static_configs: [{{targets: {targets}}}]}}\n" for job, targets in (
@@ -93,6 +97,24 @@ class Stage:
                    f"http://{gateway.operators}", "--metrics-listen", metrics, "--linger", "5s", "--settle", "1s",
                    "--warm-up", "1s", "--quiet", *options]
         return self.start(f"loadtest-{scenario}", command)
+
+    def nats(self):
+        """Starts a nats-server with JetStream, and gives its address."""
+        address = free_address()
+        host, port = address.split(":")
+        command = [nats_server(), "--jetstream", "--store_dir", self.directory / "nats", "--addr", host, "--port", port]
+        self.start("nats", command)
+        until("nats-server listens", lambda: listens(host, int(port)), 20)
+        return f"nats://{address}"
+
+    def said_by(self, *arguments):
+        """What the gateway's program prints."""
+        return subprocess.run([self.gateway_binary, *arguments], capture_output=True, text=True, check=True).stdout
+
+    def new_key(self, name, scopes):
+        """A key and its block for the file of keys."""
+        printed = self.said_by("key", "new", "--name", name, "--scopes", scopes)
+        return re.search(r"# key: (\S+)", printed).group(1), printed[printed.index("[[key]]"):] + "\n"
 
     def start(self, name, command, settings=()):
         """Starts a process, with these settings and none that the shell happens to have. Standard error goes to a file: a
@@ -137,6 +159,27 @@ def until(what, holds, seconds):
         if time.monotonic() > deadline:
             raise Failed(f"not within {seconds} s: {what}")
         time.sleep(PAUSE_SECONDS)
+
+
+def nats_server():
+    """Where nats-server is; Debian keeps it where only root looks. None if there is none."""
+    return shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
+
+
+def listens(host, port):
+    """Whether somebody accepts connections there."""
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def replace(path, text):
+    """Another content of a file, in one step: one that is written in place is empty for a moment, and so says something else."""
+    written = path.with_suffix(".new")
+    written.write_text(text)
+    os.replace(written, path)
 
 
 def fetched(address):

@@ -44,7 +44,7 @@ def slowest():
     return bars(
         "Where the time goes",
         says("The mean time from acceptance to the mailbox, and from there to the kernel. The first counts each notification "
-             "once and the second each delivery, so that a large topic weighs more in the second.",
+             "once a gateway and the second each delivery, so that a large topic weighs more in the second.",
              "The longer bar is the slower stage: the log, or the gateway and its sockets.",
              "Look at *Log*, then at *Resources*. Acks are not here, as clients ack when they like: *Acked, percentiles*.",
              "GatewayPushLatencyBudgetBurnFast", "GatewayLogSlow"),

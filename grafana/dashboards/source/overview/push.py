@@ -45,9 +45,9 @@ def tail():
     return lines(
         "p99 by stage",
         says("How long 99 of 100 needed from acceptance to standing in the mailbox (queued) and to the kernel (written).",
-             "If queued rose, the gateway or its log is slow; if only written did, sockets are.",
-             "Mend that one; queued counts once a notification and written once a delivery, so that a large topic weighs more "
-             "in written.",
+             "If queued rose, the gateway or its log is slow, or the clocks of two gateways differ; if only written did, sockets are.",
+             "Mend that one; queued counts once a notification on each gateway with a recipient online and written once a delivery, "
+             "so that a large topic weighs more in written.",
              "GatewayPushLatencyBudgetBurnFast"),
         [Query(quantile(0.99, PUSH, BEFORE_ACKS, by="stage"), "{{stage}}")], "s", width=6, empty="no pushes",
         logarithmic=True)

@@ -132,8 +132,8 @@ def traffic():
 def users():
     return lines(
         "Users and topics",
-        says("Users that the log knows of, users online, topics that have subscribers, subscriptions; who is online on two "
-             "gateways counts twice, all else once.",
+        says("Users that a gateway knows of, the one that knows most: online there, or with something in their mailbox; users "
+             "online, of whom one on two gateways counts twice; topics that have subscribers; subscriptions.",
              "Known users far above those online are mailboxes that wait for people who may never come.",
              "Have senders stop for them, or forget them: `DELETE /v1/users/{user}`.",
              "GatewayDeliveryLossBudgetBurnSlow"),

@@ -24,7 +24,7 @@ def felt():
              f"sum(1 - ({series('up')} and on (job, instance) {known}))", "none", mappings=zero_is("none"),
              empty="none known"),
         tile("Firing alerts",
-             says("Alerts of the gateway that fire now; red regions in the panels below say since when.",
+             says("Alerts that fire now, one for each gateway that is concerned; red regions in the panels below say since when.",
                   "Each one means that somebody has to do something.",
                   "Open the alerts page of Prometheus; every alert has its entry in the runbook, grafana/README.md."),
              f'count(ALERTS{{alertstate="firing",alertname=~"Gateway.+",job=~"$job",instance=~"$instance|"}}) or vector(0)',
@@ -98,10 +98,10 @@ def room():
              f"max({series('gateway_ledger_imbalance')})", "none", mappings=zero_is("even"),
              at_rest="the books of a sound gateway are balanced"),
         tile("Free for the log",
-             says("Free space of the log's disk as a multiple of the reserve, of the gateway with the least; a log in memory "
-                  "has no reserve.",
+             says("Free space of the log's disk, or what is left of its stream, as a multiple of the reserve, of the gateway with "
+                  "the least; a log in memory has no reserve.",
                   "At 1 every send is answered with 503.",
-                  "Make room on that disk: it recovers by itself.",
+                  "Make room there: it recovers by itself.",
                   "GatewayLogDiskNearlyFull", "GatewayLogDiskFillingFast", "GatewayLogDiskFilling"),
              f"min({series('gateway:log_free:ratio')})", "suffix:× reserve", decimals=0, empty="in memory",
              thresholds=steps(("orange", 1), ("green", 2), start="red")),
@@ -163,7 +163,8 @@ def guarded():
                   "GatewayLimiting"),
              f"max({series('gateway:room_refused:rate5m')})", "ops", width=4, thresholds=steps(("orange", 0.1))),
         tile("Stale credentials",
-             says("Files or addresses of keys, and certificates, that could not be read when last tried; those of before hold.",
+             says("Files or addresses of keys, and certificates, that could not be read when last tried, counted by each gateway; "
+                  "those of before hold.",
                   "Anything but 0: what was revoked still opens, what is new does not.",
                   "Read the log line, which names the file.",
                   "GatewayCredentialsStale", "GatewayCertificateStale"),

@@ -90,7 +90,8 @@ def durations():
 def fan_out():
     return lines(
         "Online recipients of a notification",
-        says("How many sessions' users one accepted notification reached at once, on average, by target.",
+        says("How many users with a session, on any gateway, one accepted notification reached at once, on average, by target; who "
+             "is on two gateways is one of them, or two for `everybody`.",
              "A large topic costs as many writes as it has subscribers online.",
              "If pushes are late, split it or send less often.",
              "GatewayPushLatencyBudgetBurnFast"),
