@@ -52,12 +52,18 @@ class Cluster:
     def is_settled(self):
         """Waits until both were scraped, and all rules evaluated, after what both look at once a second was looked at."""
         looked = time.time() + 2
-        until("what is looked at was scraped", lambda: self.latest_scrape() > looked + 2, 20)
+        until("what is looked at was scraped", lambda: self.scraped("min") > looked + 2, 20)
 
-    def latest_scrape(self):
-        """When the gateway that was scraped last was scraped."""
-        latest = self.prometheus.ask("query", query='max(timestamp(up{job="gateway"}))')["result"]
-        return float(latest[0]["value"][1])
+    def moment(self):
+        """When a gateway was scraped last, once Prometheus has all that it will ever have of the time before."""
+        latest = self.scraped("max")
+        until("both were scraped again", lambda: self.scraped("min") > latest, 20)
+        return latest
+
+    def scraped(self, which):
+        """When the gateways were scraped last, or tried to be."""
+        answer = self.prometheus.ask("query", query=f'{which}(timestamp(up{{job="gateway"}}))')
+        return float(answer["result"][0]["value"][1])
 
     def everything_happens(self):
         """Each line of this is counted in truths.py."""
