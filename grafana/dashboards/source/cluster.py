@@ -11,14 +11,10 @@ from questions import Prometheus
 from scenes import HANDSHAKE, Receiver, call, listen_to_events, send
 from stage import Failed, Gateway, fetched, free_address, replace, until
 
-BOUNDS = {
-    "GATEWAY_NATS_REPLICAS": "1", "GATEWAY_MAILBOX_MAX_NOTIFICATIONS": "10",
-    "GATEWAY_HTTP_MAX_HEADER": "4KiB", "GATEWAY_HTTP_FIRST_REQUEST_TIMEOUT": "1s", "GATEWAY_SESSIONS_HEARTBEAT": "2s",
-    "OTEL_BSP_SCHEDULE_DELAY": "500",
+SETTINGS = {
+    "GATEWAY_NATS_REPLICAS": "1", "GATEWAY_MAILBOX_MAX_NOTIFICATIONS": "10", "GATEWAY_HTTP_MAX_HEADER": "4KiB",
+    "GATEWAY_HTTP_FIRST_REQUEST_TIMEOUT": "1s", "GATEWAY_SESSIONS_HEARTBEAT": "2s", "OTEL_BSP_SCHEDULE_DELAY": "500",
 }
-# A trace store at which nobody listens: spans are dropped.
-SETTINGS = BOUNDS | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{free_address()}"}
-
 # How many sessions there is room for on each.
 ROOM = {"one": "2", "two": "4"}
 # Often: rate() is right to one scrape of the time that it is about, which is short here.
@@ -30,19 +26,22 @@ class Cluster:
 
     def __init__(self, stage):
         log = f"{stage.nats()}/notify"
-        credential, self.block = stage.new_key("everything", "send,read,admin")
+        credential, block = stage.new_key("everything", "send,read,admin")
         self.keys_file = stage.directory / "keys.toml"
-        self.keys_file.write_text(self.block)
-        self.one, self.two = (self.started(stage, name, log, credential) for name in ("one", "two"))
+        self.keys_file.write_text(block)
+        # Nobody listens there: spans are dropped.
+        store = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{free_address()}"}
+        self.one, self.two = (self.started(stage, name, store, log, credential) for name in ("one", "two"))
         address = stage.prometheus([self.one, self.two], free_address(), every=f"{SCRAPE_SECONDS * 1000:.0f}ms")
         self.prometheus = Prometheus(address, time.time(), 0)
         until("both gateways are scraped", lambda: self.count("gateway_nodes == 2") == 2, 20)
         # Since here every counter was seen at 0.
         self.began = time.time() - 2 * SCRAPE_SECONDS
 
-    def started(self, stage, name, log, credential):
-        own = {"GATEWAY_SESSIONS_MAX_TOTAL": ROOM[name], "GATEWAY_NATS_COPY_DIRECTORY": str(stage.directory / name), "GATEWAY_AUTH_API_KEYS_FILE": str(self.keys_file)}
-        gateway = stage.gateway(name, SETTINGS | own, log)
+    def started(self, stage, name, store, log, credential):
+        own = {"GATEWAY_SESSIONS_MAX_TOTAL": ROOM[name], "GATEWAY_NATS_COPY_DIRECTORY": str(stage.directory / name),
+               "GATEWAY_AUTH_API_KEYS_FILE": str(self.keys_file)}
+        gateway = stage.gateway(name, SETTINGS | store | own, log)
         return Gateway(gateway.process, gateway.public, gateway.operators, credential)
 
     def count(self, query):
@@ -73,11 +72,11 @@ class Cluster:
         # Kept, or their sockets would be closed once nothing is read from them any more.
         self.receivers = [Receiver(gateway, user).stay() for gateway, user in everybody]
         scenes.stay_on_events(two, "/sse/eve")
+        # Gateways tell each other ten times a second who is online.
+        known = 'gateway_remembered{kind="online_elsewhere"}'
+        until("both know whom the other has", lambda: self.count(f"{known} == 4") == self.count(f"{known} == 2") == 1, 20)
         for gateway in (one, two):
             call(gateway, "GET", "/sse/carol", expected=503)
-        # Gateways tell each other ten times a second who is online.
-        elsewhere = 'gateway_remembered{kind="online_elsewhere"}'
-        until("both know whom the other has", lambda: self.count(f"{elsewhere} == 4 or {elsewhere} == 2") == 2, 20)
         for gateway, topic, user in ((one, "news", "ann"), (one, "news", "ben"), (one, "news", "dave"), (two, "weather", "eve")):
             call(gateway, "PUT", f"/v1/topics/{topic}/subscribers/{user}", expected=200)
         self.somebody_is_there()
@@ -109,6 +108,8 @@ class Cluster:
         send(two, topic="news")
         send(one, topic="*")
         read = send(one, to=["eve"])
+        written = 'sum(gateway_push_latency_seconds_count{stage="written"}) == 18'
+        until("all is written", lambda: self.count(written) == 1, 20)
         # Her session is on the other one.
         call(one, "POST", "/v1/users/eve/acks", {"position": read["position"]})
 
