@@ -3,6 +3,7 @@
 Nothing here is asked of a panel: what panels have to show then stands in truths.py.
 """
 
+import os
 import signal
 import time
 
@@ -143,6 +144,8 @@ class Cluster:
     def one_does_not_answer(self):
         """A question that the other gateway is too late for."""
         self.two.process.send_signal(signal.SIGSTOP)
+        # Until it stands still.
+        os.waitpid(self.two.process.pid, os.WUNTRACED)
         try:
             call(self.one, "GET", "/v1/users/ben", expected=200)
         finally:
