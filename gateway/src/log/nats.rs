@@ -118,6 +118,8 @@ struct Shared {
 /// What is known of the stream without asking.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
+    /// Where it ended when it was asked the last time.
+    head: u64,
     bytes: u64,
     /// The epoch entry in force.
     told: Option<Told>,
@@ -185,7 +187,7 @@ impl NatsLog {
             connection,
             name: settings.name.clone(),
             epoch: standing.epoch,
-            known: Mutex::new(Known { bytes: standing.bytes, told: standing.told }),
+            known: Mutex::new(Known { head: standing.head, bytes: standing.bytes, told: standing.told }),
             doubt: Mutex::new(Doubt::new(copy.reach().1)),
             copy_directory,
             own: Mutex::default(),
@@ -260,7 +262,10 @@ impl NatsLog {
             }
         };
         let Reach { first, head, bytes, .. } = reach.map_err(ReadError)?;
-        shared.known_mut().bytes = bytes;
+        {
+            let mut known = shared.known_mut();
+            (known.head, known.bytes) = (head, bytes);
+        }
         let is_short = head < copy_head;
         if is_doubted || is_short {
             shared.doubted.notify_one();

@@ -28,6 +28,9 @@ const CHUNK: usize = 4_096;
 /// How often it is read on without a consumer.
 const READ_EVERY: Duration = Duration::from_millis(50);
 
+/// How often it is looked at whether a consumer brings nothing although there is something.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// Entries that are then read at once.
 const READ_AT_ONCE: usize = 256;
 
@@ -119,9 +122,21 @@ impl Copier {
             }
         };
         let mut chunks = messages.ready_chunks(CHUNK);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut head_before = u64::MAX;
         loop {
             let chunk = tokio::select! {
                 biased;
+                _ = look.tick() => {
+                    let head = shared.copy.reach().1;
+                    if head == head_before && head < shared.known().head {
+                        // Its server hangs, or has lost it and does not say so; the stream has a leader that answers.
+                        self.read_on().await?;
+                    }
+                    head_before = head;
+                    continue;
+                }
                 _ = connects.changed() => return Err(Break::Lost("the connection was made again".to_owned())),
                 () = shared.doubted.notified() => return Err(Break::Doubted),
                 chunk = chunks.next() => chunk.ok_or_else(|| lost(&"the consumer ended"))?,
