@@ -231,7 +231,8 @@ declare! {
     log_entries: IntGauge = |registry, help| gauge(registry, "gateway_log_entries", help);
     /// Bytes of memory or disk that the log takes, or of the stream that gateways share.
     log_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_bytes", help);
-    /// Bytes that the log may still take: free space on its disk, or what is left of its memory or its stream.
+    /// Bytes that the log may still take: free space on its disk, or what is left of its memory, or of its stream or the disk of its
+    /// copy, whichever is less.
     log_free_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_free_bytes", help);
     /// Free bytes below which the log refuses what senders offer; 0 in memory.
     log_reserve_bytes: IntGauge = |registry, help| gauge(registry, "gateway_log_reserve_bytes", help);

@@ -250,7 +250,7 @@ impl DiskLog {
     }
 
     /// Free space as last heard: the committer warns when the file system does not say.
-    fn free_bytes(&self) -> u64 {
+    pub(super) fn free_bytes(&self) -> u64 {
         let (free_space, directory, _) = &self.room;
         if let Ok(free_bytes) = free_space(directory) {
             self.free_bytes.store(free_bytes, Ordering::Relaxed);

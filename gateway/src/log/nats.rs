@@ -9,6 +9,7 @@
 //! | `nats/settings.rs` | the stream, as it has to be |
 //! | `nats/stream.rs` | the stream itself, and questions to it |
 //! | `nats/writer.rs` | appends |
+//! | `nats/shared.rs` | what these share |
 //! | `nats/copier.rs` | follows the stream into the copy |
 //! | `nats/doubt.rs` | when what was seen has to be looked at again |
 //! | `nats/fence.rs` | which messages count: what was sent twice, or overtook another one, does not |
@@ -25,6 +26,7 @@ mod doubt;
 mod error;
 mod fence;
 mod settings;
+mod shared;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -33,7 +35,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -42,14 +44,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::copy::Found;
 use self::doubt::Doubt;
-use self::stream::{Reach, Stream, Told};
-use self::writer::{Own, Request, Writer};
+use self::shared::{Known, Shared};
+use self::stream::{Reach, Stream};
+use self::writer::{Request, Writer};
 use super::{
-    AppendError, BoxFuture, DiskLog, Durability, Log, LogEntry, LogState, NewEntry, ReadError, Tail,
-    TailError, entry,
+    AppendError, BoxFuture, Durability, Log, LogEntry, LogState, NewEntry, ReadError, Tail, TailError, entry,
 };
 use crate::clock::Clock;
-use crate::domain::Epoch;
 use crate::telemetry::Throttle;
 
 pub use connection::{Connection, ConnectionOptions};
@@ -61,9 +62,6 @@ const RESERVE: u64 = 10;
 
 /// What a message takes in the stream beside an entry, about.
 const MESSAGE_BYTES: usize = 100;
-
-/// How long somebody waits for this node's copy to have what the stream has.
-const COPY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Between two attempts to open it.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(250);
@@ -92,37 +90,6 @@ pub struct NatsLog {
     tasks: [AbortHandle; 3],
     clock: Clock,
     throttle: Throttle,
-}
-
-/// What the parts of an open log share.
-struct Shared {
-    connection: Connection,
-    stream: Stream,
-    name: String,
-    copy: Arc<DiskLog>,
-    epoch: Epoch,
-    known: Mutex<Known>,
-    doubt: Mutex<Doubt>,
-    copy_directory: PathBuf,
-    /// What this node is writing.
-    own: Mutex<Own>,
-    /// The stream should be compared with the copy.
-    doubted: Notify,
-    /// It seems to end before what it once held: until that is clear nothing is appended, whose numbers might mean something else.
-    is_short: AtomicBool,
-    /// Why the state has to be computed anew.
-    changed: CancellationToken,
-    why: Mutex<String>,
-}
-
-/// What is known of the stream without asking.
-#[derive(Debug, Clone, Copy, Default)]
-struct Known {
-    /// Where it ended when it was asked the last time.
-    head: u64,
-    bytes: u64,
-    /// The epoch entry in force.
-    told: Option<Told>,
 }
 
 impl NatsLog {
@@ -284,7 +251,8 @@ impl NatsLog {
             first: first.max(shared.copy.reach().0),
             head,
             bytes,
-            free_bytes: self.max_bytes.saturating_sub(bytes),
+            // The copy takes what the stream takes, on a disk of its own.
+            free_bytes: self.max_bytes.saturating_sub(bytes).min(shared.copy.free_bytes()),
             reserve_bytes: self.reserve(),
             // What is refused meanwhile was never accepted.
             short_of_room_until: None,
@@ -310,47 +278,6 @@ impl NatsLog {
                 Err(ReadError(why))
             }
         }
-    }
-}
-
-impl Shared {
-    fn known(&self) -> Known {
-        *self.known_mut()
-    }
-
-    fn known_mut(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().expect("no code panics while it holds what is known")
-    }
-
-    fn doubt(&self) -> MutexGuard<'_, Doubt> {
-        self.doubt.lock().expect("no code panics while it holds what is doubted")
-    }
-
-    fn own(&self) -> MutexGuard<'_, Own> {
-        self.own.lock().expect("no code panics while it holds what is written")
-    }
-
-    /// Waits for the copy, not for ever.
-    async fn copied(&self, number: u64) -> Result<(), ReadError> {
-        let copied = tokio::time::timeout(COPY_TIMEOUT, self.copy.reached(number)).await;
-        copied.map_err(|_| ReadError("this node is behind".to_owned()))
-    }
-
-    /// Whether an epoch entry begins another epoch than that in force, which is the last one that there was at the start.
-    fn is_news(&self, number: u64, payload: &bytes::Bytes) -> bool {
-        let told = self.known().told;
-        number > told.map_or(0, |told| told.number)
-            && entry::epoch_bits(payload).is_some_and(|bits| Some(bits) != told.map(|told| told.bits))
-    }
-
-    /// Ends the tails.
-    fn change(&self, why: &str) {
-        *self.why.lock().expect("no code panics while it holds the reason") = why.to_owned();
-        self.changed.cancel();
-    }
-
-    fn why(&self) -> TailError {
-        TailError::Changed(self.why.lock().expect("no code panics while it holds the reason").clone())
     }
 }
 
@@ -393,17 +320,6 @@ impl Drop for NatsLog {
     }
 }
 
-/// A task that is gone must not be waited for.
-struct EndOnPanic(Arc<Shared>);
-
-impl Drop for EndOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.change("one of its tasks panicked");
-        }
-    }
-}
-
 /// Follows the copy.
 struct NatsTail {
     inner: Box<dyn Tail>,
@@ -422,6 +338,9 @@ impl Tail for NatsTail {
                     Err(TailError::Unavailable(why)) if self.shared.copy.ended().is_none() => {
                         copy::give_up(&self.shared.copy_directory);
                         Err(TailError::Changed(why))
+                    }
+                    Err(TailError::Unavailable(why)) => {
+                        Err(TailError::Unavailable(self.shared.copy_failed(&why)))
                     }
                     Err(error) => Err(error),
                 }

@@ -13,10 +13,11 @@ use async_nats::jetstream::consumer::push::OrderedConfig;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
+use super::NatsError;
 use super::copy::{self, Judgement, SHORT_PATIENCE};
 use super::fence::{Fence, Tag};
+use super::shared::{EndOnPanic, Shared};
 use super::stream::{Kind, Message, milliseconds};
-use super::{EndOnPanic, NatsError, Shared};
 use crate::clock::Clock;
 use crate::log::entry;
 use crate::log::{Log, LogEntry, ReadError};
@@ -268,7 +269,7 @@ impl Copier {
         }
         if !entries.is_empty() && !self.shared.copy.copy(entries).await {
             let why = self.shared.copy.ended().unwrap_or_default();
-            return Err(Break::Lost(format!("the copy cannot be written: {why}")));
+            return Err(Break::Lost(self.shared.copy_failed(&why)));
         }
         changed.map_or(Ok(()), Err)
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
 use super::copy::{self, Judgement};
+use super::shared::Shared;
 use crate::clock::Clock;
 use crate::log::{Log, ReadError};
 

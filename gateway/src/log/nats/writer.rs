@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::fence::{HEADER, Tag};
-use super::{EndOnPanic, Shared};
+use super::shared::{EndOnPanic, Shared};
 use crate::log::{AppendError, MAX_ENTRY_BYTES, NewEntry};
 
 /// How long it is tried to append a batch, from its first attempt on. Nobody waits longer for an answer, and the batch must not

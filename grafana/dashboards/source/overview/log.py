@@ -79,8 +79,8 @@ def left():
     foreseen = (("gateway:log_free_predicted:ratio4h", "in 4 hours"), ("gateway:log_free_predicted:ratio1d", "in a day"))
     return lines(
         "Free for the log, in reserves",
-        says("Free space of the log's disk, or what is left of its stream, as a multiple of the reserve, of the gateway with the "
-             "least: now, and if it fills as it did in the last hour or in the last six.",
+        says("Free space of the log's disk, or what is left of its stream or on the disk of its copy, as a multiple of the "
+             "reserve, of the gateway with the least: now, and if it fills as it did in the last hour or in the last six.",
              "Below 2 now, or below 1 later, an alert comes; at 1 every send is refused; more than 10 is drawn as 10.",
              "See whether it is the log that grows, or something beside it; nothing is foreseen in the first half hour after a "
              "start.",

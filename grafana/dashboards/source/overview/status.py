@@ -98,8 +98,8 @@ def room():
              f"max({series('gateway_ledger_imbalance')})", "none", mappings=zero_is("even"),
              at_rest="the books of a sound gateway are balanced"),
         tile("Free for the log",
-             says("Free space of the log's disk, or what is left of its stream, as a multiple of the reserve, of the gateway with "
-                  "the least; a log in memory has no reserve.",
+             says("Free space of the log's disk, or what is left of its stream or on the disk of its copy, as a multiple of the "
+                  "reserve, of the gateway with the least; a log in memory has no reserve.",
                   "At 1 every send is answered with 503.",
                   "Make room there: it recovers by itself.",
                   "GatewayLogDiskNearlyFull", "GatewayLogDiskFillingFast", "GatewayLogDiskFilling"),
