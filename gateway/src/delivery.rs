@@ -189,7 +189,10 @@ impl Delivery {
         let is_other = |in_force: &Settings| !options.starts_over && *in_force != options.settings;
         if !shared.applied.is_halted() && in_force.is_none_or(|(_, in_force)| is_other(&in_force)) {
             let appended = committer.append(NewEntry::housekeeping(encode_settings(&options.settings))).await;
-            let number = appended.map_err(|error| StartError::Unusable(error.to_string()))?;
+            let number = appended.map_err(|error| match lifecycle.starts_over() {
+                true => StartError::Changed(error.to_string()),
+                false => StartError::Unusable(error.to_string()),
+            })?;
             if !shared.applied.reached_within(number, SETTINGS_TIMEOUT).await {
                 return Err(StartError::Changed("the settings were appended and are not applied".to_owned()));
             }

@@ -36,6 +36,9 @@ const RECOMMENDED_OPEN_FILES: u64 = 10_000;
 /// Between two starts of a gateway whose log changed meanwhile.
 const START_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long a start that was told to stop may take to let go of its log.
+const DROP_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Why the process ends with an error.
 enum Failure {
     Config(ConfigError),
@@ -167,10 +170,17 @@ async fn serve(options: Serve) -> Result<(), Failure> {
         let metrics = Arc::new(Metrics::new());
         metrics.register_process();
         let binding = App::bind_counting(config.clone(), Clock::system(), tracing.clone(), metrics);
+        let mut binding = Box::pin(binding);
         let bound = tokio::select! {
             biased;
-            () = signals.stop.cancelled() => break Ok(()),
-            bound = binding => bound,
+            () = signals.stop.cancelled() => None,
+            bound = &mut binding => Some(bound),
+        };
+        let Some(bound) = bound else {
+            // It may hold a log whose disk hangs.
+            let dropping = tokio::task::spawn_blocking(move || drop(binding));
+            let _ = tokio::time::timeout(DROP_TIMEOUT, dropping).await;
+            break Ok(());
         };
         let app = match bound {
             Err(BindError::Start(error @ StartError::Changed(_))) => {

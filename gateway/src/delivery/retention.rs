@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::state::{State, seconds};
 use super::{Committer, Shared};
@@ -22,6 +23,9 @@ const MIN_TRIMMED_ENTRIES: u64 = 1_024;
 /// The least time between two lines about the same.
 const WARN_EVERY_MS: u64 = 10_000;
 
+/// How long nothing is trimmed after an attempt in vain.
+const TRIM_AGAIN: Duration = Duration::from_secs(10);
+
 /// How long what was appended may take to be applied here.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -30,7 +34,7 @@ pub(super) const REFRESH_SECONDS: u32 = 3_600;
 
 /// Looks after the log once a period until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, committer: Committer, period: Duration) -> Infallible {
-    let keeper = Keeper { shared, committer };
+    let mut keeper = Keeper { shared, committer, trim_not_before: Instant::now() };
     let throttle = Throttle::every(WARN_EVERY_MS);
     let mut period = tokio::time::interval(period);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -51,10 +55,11 @@ pub(super) async fn run(shared: Arc<Shared>, committer: Committer, period: Durat
 struct Keeper {
     shared: Arc<Shared>,
     committer: Committer,
+    trim_not_before: Instant,
 }
 
 impl Keeper {
-    async fn look_after(&self) -> Result<(), AppendError> {
+    async fn look_after(&mut self) -> Result<(), AppendError> {
         let now_s = seconds(self.shared.clock.now_ms());
         let log = self.shared.log.state().await.map_err(|ReadError(why)| AppendError::Unavailable(why))?;
         if self.is_something_due(now_s) || self.time_would_make_room(log, now_s) {
@@ -108,12 +113,13 @@ impl Keeper {
         let worth_it = through >= log.first + MIN_TRIMMED_ENTRIES;
         let needed = log.short_of_room_until.is_some() && through >= log.first;
         if worth_it || needed {
-            self.trim(through).await;
+            self.shared.log.trim(through).await;
+            self.shared.state.horizon().dropped(through);
         }
         Ok(())
     }
 
-    async fn trim_what_a_restart_can_do_without(&self, log: LogState) -> Result<(), AppendError> {
+    async fn trim_what_a_restart_can_do_without(&mut self, log: LogState) -> Result<(), AppendError> {
         self.refresh(log.head).await?;
         let state = &self.shared.state;
         let gone = log.first - 1;
@@ -123,17 +129,17 @@ impl Keeper {
                 .await?;
         }
         let through = droppable(state);
-        if through >= log.first + MIN_TRIMMED_ENTRIES {
+        if through >= log.first + MIN_TRIMMED_ENTRIES && Instant::now() >= self.trim_not_before {
             let floor = Floor { through, loss: state.registry.loss_up_to(through) };
             self.append(entry::encode_floor(floor)).await?;
-            self.trim(through).await;
+            self.shared.log.trim(through).await;
+            let trimmed = self.shared.log.state().await.is_ok_and(|log| log.first > through);
+            if !trimmed {
+                // Another node may be about to, or the servers do not allow it: each attempt costs an entry.
+                self.trim_not_before = Instant::now() + TRIM_AGAIN;
+            }
         }
         Ok(())
-    }
-
-    async fn trim(&self, through: u64) {
-        self.shared.log.trim(through).await;
-        self.shared.state.horizon().dropped(through);
     }
 
     /// Whether the log could be trimmed if only its time were `now_s`: when nothing is sent, nothing else moves it.

@@ -220,7 +220,11 @@ impl NatsLog {
         let shared = &self.shared;
         // Before the question: what comes meanwhile raises no doubt.
         let (copy_first, copy_head) = shared.copy.reach();
-        let reach = shared.stream.reach().await;
+        let mut reach = shared.stream.reach().await;
+        if reach.as_ref().is_ok_and(|reach| reach.head < copy_head) {
+            // A leader that is just behind what it has made sure of is no leader that has lost it.
+            reach = shared.stream.reach().await;
+        }
         let is_doubted = match &reach {
             Ok(reach) => shared.doubt().answer(reach.leader.clone(), copy_head),
             Err(_) => {
@@ -234,11 +238,14 @@ impl NatsLog {
             (known.head, known.bytes) = (head, bytes);
         }
         let is_short = head < copy_head;
+        if is_short {
+            // Before it is looked at again: whoever does may clear it.
+            shared.is_short.store(true, Ordering::Release);
+        }
         if is_doubted || is_short {
             shared.doubted.notify_one();
         }
         if is_short {
-            shared.is_short.store(true, Ordering::Release);
             return Err(ReadError("the stream ends before what it once held".to_owned()));
         }
         if copy_first < first {

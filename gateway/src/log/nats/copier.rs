@@ -32,8 +32,8 @@ const READ_EVERY: Duration = Duration::from_millis(50);
 /// How often it is looked at whether a consumer brings nothing although there is something.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Entries that are then read at once.
-const READ_AT_ONCE: usize = 256;
+/// For how long entries are then read at once.
+const READ_FOR: Duration = Duration::from_millis(250);
 
 /// Between two attempts to follow.
 const RETRY: Duration = Duration::from_millis(200);
@@ -125,23 +125,23 @@ impl Copier {
         let mut chunks = messages.ready_chunks(CHUNK);
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut head_before = u64::MAX;
+        let mut has_brought = true;
         loop {
             let chunk = tokio::select! {
                 biased;
                 _ = look.tick() => {
-                    let head = shared.copy.reach().1;
-                    if head == head_before && head < shared.known().head {
+                    if !has_brought && shared.copy.reach().1 < shared.known().head {
                         // Its server hangs, or has lost it and does not say so; the stream has a leader that answers.
                         self.read_on().await?;
                     }
-                    head_before = head;
+                    has_brought = false;
                     continue;
                 }
                 _ = connects.changed() => return Err(Break::Lost("the connection was made again".to_owned())),
                 () = shared.doubted.notified() => return Err(Break::Doubted),
                 chunk = chunks.next() => chunk.ok_or_else(|| lost(&"the consumer ended"))?,
             };
+            has_brought = true;
             let mut broken = None;
             let mut messages = Vec::with_capacity(chunk.len());
             for message in chunk {
@@ -163,7 +163,8 @@ impl Copier {
     /// Reads entries one by one. Servers that have no leader for making consumers may have one for the stream: then appends
     /// work, and whoever made them waits.
     async fn read_on(&mut self) -> Result<(), Break> {
-        for _ in 0..READ_AT_ONCE {
+        let deadline = Instant::now() + READ_FOR;
+        while Instant::now() < deadline {
             let (_, head) = self.shared.copy.reach();
             // An error comes again, where the consumer is made.
             let Ok(Some(message)) = self.shared.stream.get(head + 1).await else { break };
@@ -189,7 +190,8 @@ impl Copier {
         let lost = |why: String| Break::Lost(why);
         self.shared.connection.check().map_err(|error| lost(error.to_string()))?;
         let standing = self.shared.stream.standing().await.map_err(lost)?;
-        let judged = copy::judge(&self.shared.copy, &self.shared.stream, standing).await;
+        let copy = &self.shared.copy;
+        let judged = copy::judge(copy, copy.reach(), &self.shared.stream, standing).await;
         let judged = judged.map_err(|error| match error {
             NatsError::Damaged(why) => self.damaged(why),
             error => lost(error.to_string()),

@@ -123,21 +123,22 @@ async fn judge_patiently(
     standing: Standing,
 ) -> Result<Judgement, NatsError> {
     let deadline = Instant::now() + SHORT_PATIENCE;
-    let mut judged = judge(copy, stream, standing).await?;
+    let mut judged = judge(copy, copy.reach(), stream, standing).await?;
     while matches!(judged, Judgement::Short) && Instant::now() < deadline {
         tokio::time::sleep(RETRY).await;
-        judged = judge(copy, stream, stream.standing().await.map_err(NatsError::Asked)?).await?;
+        let standing = stream.standing().await.map_err(NatsError::Asked)?;
+        judged = judge(copy, copy.reach(), stream, standing).await?;
     }
     Ok(judged)
 }
 
-/// Compares a copy with the stream.
+/// Compares a copy with the stream: what the copy had at some moment before the stream was asked. Between the two it may grow.
 pub(super) async fn judge(
     copy: &DiskLog,
+    (first, head): (u64, u64),
     stream: &Stream,
     standing: Standing,
 ) -> Result<Judgement, NatsError> {
-    let (first, head) = copy.reach();
     if copy.epoch() != standing.epoch {
         return Ok(Judgement::Useless("it is of another epoch"));
     }

@@ -93,12 +93,14 @@ impl Tag {
 impl Fence {
     /// Whether the next message of the stream counts.
     pub(super) fn admit(&mut self, tag: Tag, timestamp_ms: u64) -> bool {
+        // Of a batch whose beginning is not known.
+        let is_cut = self.cut_ms.is_some_and(|cut_ms| timestamp_ms <= cut_ms.saturating_add(CUT_MS));
         let counts = match self.writers.get(&tag.writer) {
             Some(Place { batch, place, .. }) if tag.batch == *batch => {
                 place.checked_add(1) == Some(tag.place)
             }
-            Some(Place { batch, .. }) => tag.batch > *batch && tag.place == 1,
-            None => tag.place == 1 || self.cut_ms.is_some_and(|cut_ms| timestamp_ms <= cut_ms + CUT_MS),
+            Some(Place { batch, .. }) => tag.batch > *batch && (tag.place == 1 || is_cut),
+            None => tag.place == 1 || is_cut,
         };
         if counts {
             self.remember(tag, timestamp_ms);
@@ -212,6 +214,13 @@ mod tests {
         assert!(cut.admit(tag(9, 57), 1_000), "its beginning stood in the part that is gone");
         assert!(!cut.admit(tag(9, 59), 1_000));
         assert!(!cut.admit(Tag { writer: 8, batch: 1, place: 57 }, 1_001 + CUT_MS));
+        // So of a writer that was known before.
+        let mut known = Checkpoint { through: 5, ..Checkpoint::default() };
+        known.fence.remember(tag(5, 3), 500);
+        let mut cut = known.fence_at(9, 1_000);
+        assert!(
+            cut.admit(tag(9, 57), 1_000) && cut.admit(tag(9, 58), 1_000) && !cut.admit(tag(9, 57), 1_000)
+        );
     }
 
     #[test]

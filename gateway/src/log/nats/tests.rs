@@ -283,6 +283,22 @@ async fn of_a_stream_that_became_another_one_nothing_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_stream_that_grows_meanwhile_is_trimmed() {
+    let (server, copy) = (NatsCluster::single().await, tempfile::tempdir().unwrap());
+    let log = Arc::new(open(&server, options(&copy)).await.unwrap());
+    let appending = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move { while log.append(vec![payload("more"); 5]).await.iter().all(Result::is_ok) {} }
+    });
+    for through in (10..200).step_by(10) {
+        log.shared.copied(through).await.unwrap();
+        upkeep::trim(&log.shared, through).await.unwrap();
+        assert_eq!(log.state().await.unwrap().first, through + 1);
+    }
+    appending.abort();
+}
+
+#[tokio::test]
 async fn a_checkpoint_that_cannot_be_is_overlooked_and_one_of_a_later_build_refused() {
     let (server, copy) = (NatsCluster::single().await, tempfile::tempdir().unwrap());
     let log = open(&server, options(&copy)).await.unwrap();

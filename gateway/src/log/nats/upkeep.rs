@@ -20,8 +20,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 /// What is over was decided from the copy: a stream that is another one by now is left alone.
 pub(super) async fn trim(shared: &Shared, through: u64) -> Result<(), String> {
     let Shared { stream, connection, .. } = shared;
+    // Before the stream is asked: the copy grows meanwhile.
+    let reach = shared.copy.reach();
     let standing = stream.standing().await?;
-    let judged = copy::judge(&shared.copy, stream, standing).await.map_err(|error| error.to_string())?;
+    let judged = copy::judge(&shared.copy, reach, stream, standing).await;
+    let judged = judged.map_err(|error| error.to_string())?;
     if !matches!(judged, Judgement::Same) {
         return Err(judged.why().to_owned());
     }

@@ -199,8 +199,9 @@ impl Batch<'_> {
     async fn send(&mut self, from: usize, deadline: Instant) -> bool {
         let connection = &self.writer.shared.connection;
         // What the client takes without a connection it sends much later; and after the deadline nobody waits.
-        let is_short = self.writer.shared.is_short.load(Ordering::Acquire);
-        if !connection.is_up() || is_short || Instant::now() >= deadline {
+        let shared = &self.writer.shared;
+        let is_another = shared.is_short.load(Ordering::Acquire) || shared.changed.is_cancelled();
+        if !connection.is_up() || is_another || Instant::now() >= deadline {
             return false;
         }
         let mut answers: Vec<PublishAckFuture> = Vec::with_capacity(self.payloads.len() - from);
