@@ -57,7 +57,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// 10. **The epoch is constant** for the life of one opened log. A log that others write to as well, and that turns out to be
 ///     another one, ends its tails with [`TailError::Changed`].
 /// 11. **Housekeeping always fits.** A log that is short of room refuses ordinary entries with [`AppendError::Full`] and still
-///     takes [`NewEntry::housekeeping`] ones, from a reserve: what they say is what makes room again.
+///     takes [`NewEntry::housekeeping`] ones, from a reserve: what they say is what makes room again. [`NewEntry::acks`] it may
+///     refuse before that.
 pub trait Log: Send + Sync + 'static {
     /// Appends a batch; resolves once every item is kept or refused.
     fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>>;
@@ -92,8 +93,20 @@ pub trait Tail: Send {
 pub struct NewEntry {
     /// The encoded entry; see [`entry`].
     pub payload: Bytes,
-    /// It may use what the log keeps in reserve.
-    pub housekeeping: bool,
+    /// How much room it may take from others.
+    pub claim: Claim,
+}
+
+/// Which entries go first where room is short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Claim {
+    /// Somebody outside asked for it: the reserve is not for it.
+    Ordinary,
+    /// What receivers acked. It may use the reserve, but a log that fills in other ways than by one process may keep a part of that
+    /// for housekeeping: what is not acked comes again.
+    Acks,
+    /// What moves time on, and drops what is over.
+    Housekeeping,
 }
 
 /// An entry as the log returns it.
@@ -176,13 +189,19 @@ impl NewEntry {
     /// An entry that somebody outside asked for.
     #[must_use]
     pub const fn ordinary(payload: Bytes) -> Self {
-        Self { payload, housekeeping: false }
+        Self { payload, claim: Claim::Ordinary }
+    }
+
+    /// What receivers acked.
+    #[must_use]
+    pub const fn acks(payload: Bytes) -> Self {
+        Self { payload, claim: Claim::Acks }
     }
 
     /// An entry that keeps the gateway going.
     #[must_use]
     pub const fn housekeeping(payload: Bytes) -> Self {
-        Self { payload, housekeeping: true }
+        Self { payload, claim: Claim::Housekeeping }
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::durable::Directory;
-use crate::measure::{BATCH, SEND, closed_loop, latency_of, settle};
+use crate::durable::{Directory, fill};
+use crate::measure::{SEND, closed_loop, latency_of, settle};
 use crate::nats_server::NatsCluster;
 use crate::process::Process;
-use crate::wire::{Poster, metric};
+use crate::wire::metric;
 
 const STREAM: &str = "budgets";
 
@@ -71,15 +71,7 @@ async fn comes_later(node: impl Fn(&str) -> Process) {
     const USERS: usize = 1_000_000;
     let filling = node("first");
     let waiting = metric(&filling.ops, "gateway_mailbox_depth").await;
-    let mut poster = Poster::connect(&filling.http).await.expect("it accepts");
-    for first in (0..USERS).step_by(1_000) {
-        let items: Vec<String> = (first..first + 1_000)
-            .map(|index| {
-                format!(r#"{{"to":["receiver-{index}"],"from":"alice","title":"Hello","body":"Your parcel is at the door."}}"#)
-            })
-            .collect();
-        poster.post(BATCH, &format!("[{}]", items.join(","))).await.expect("it takes it");
-    }
+    fill(&filling, "receiver", USERS).await;
     let bytes = metric(&filling.ops, "gateway_log_bytes").await;
     let entries = metric(&filling.ops, "gateway_log_entries").await;
     println!("cluster: {USERS} more entries; the stream has {entries} and {:.0} MB", bytes / 1e6);

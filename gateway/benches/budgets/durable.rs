@@ -56,20 +56,25 @@ pub(crate) async fn durable() {
     }
 }
 
+/// Sends a notification to each of so many users whose names begin so.
+pub(crate) async fn fill(process: &Process, name: &str, users: usize) {
+    let mut poster = Poster::connect(&process.http).await.expect("it accepts");
+    for first in (0..users).step_by(1_000) {
+        let items: Vec<String> = (first..first + 1_000)
+            .map(|index| {
+                format!(r#"{{"to":["{name}-{index}"],"from":"alice","title":"Hello","body":"Your parcel is at the door."}}"#)
+            })
+            .collect();
+        poster.post(BATCH, &format!("[{}]", items.join(","))).await.expect("it takes it");
+    }
+}
+
 /// A gateway that finds a million entries of a million users.
 pub(crate) async fn start() {
     const USERS: usize = 1_000_000;
     let directory = Directory::new();
     let process = Process::start_on_disk(&directory.0);
-    let mut poster = Poster::connect(&process.http).await.expect("it accepts");
-    for first in (0..USERS).step_by(1_000) {
-        let items: Vec<String> = (first..first + 1_000)
-            .map(|index| {
-                format!(r#"{{"to":["user-{index}"],"from":"alice","title":"Hello","body":"Your parcel is at the door."}}"#)
-            })
-            .collect();
-        poster.post(BATCH, &format!("[{}]", items.join(","))).await.expect("it takes it");
-    }
+    fill(&process, "user", USERS).await;
     let filled = process.resident_bytes();
     let bytes = metric(&process.ops, "gateway_log_bytes").await;
     // Killed: nothing is prepared for the next start.

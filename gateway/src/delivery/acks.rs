@@ -152,7 +152,7 @@ pub(super) async fn flush(shared: &Shared, committer: &Committer) {
         let part = std::mem::replace(&mut rest, behind);
         let acks = part.iter().map(|(user, range)| (&**user, range.after, range.until));
         // Acks make room: they may use what the log keeps in reserve.
-        if let Err(error) = committer.append(NewEntry::housekeeping(encode_acks(acks))).await {
+        if let Err(error) = committer.append(NewEntry::acks(encode_acks(acks))).await {
             if let Some(held_back) = shared.acks.throttle.pass(shared.clock.now_ms()) {
                 tracing::warn!(%error, held_back, "acks could not be appended; trying again");
             }

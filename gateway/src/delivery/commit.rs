@@ -14,7 +14,7 @@ use super::Shared;
 use super::publish::{Flight, PublishError, Waiters};
 use crate::domain::NotificationId;
 use crate::lifecycle::Lifecycle;
-use crate::log::{AppendError, BoxFuture, NewEntry};
+use crate::log::{AppendError, BoxFuture, Claim, NewEntry};
 use crate::metrics::AppendFailure;
 
 /// Bytes of entries that may wait for the committer, in KiB; beyond it senders wait, at most [`QUEUE_TIMEOUT`].
@@ -38,7 +38,7 @@ pub struct Committer {
 /// Entries for the log, in order, and whom to tell.
 struct HandOver {
     payloads: SmallVec<[Bytes; 1]>,
-    housekeeping: bool,
+    claim: Claim,
     answer: Answer,
     _room: OwnedSemaphorePermit,
 }
@@ -67,17 +67,17 @@ impl Committer {
         room: OwnedSemaphorePermit,
     ) -> bool {
         let answer = Answer::Flight { ids, flight };
-        self.queue.send(HandOver { payloads, housekeeping: false, answer, _room: room }).is_ok()
+        self.queue.send(HandOver { payloads, claim: Claim::Ordinary, answer, _room: room }).is_ok()
     }
 
     /// Appends a single entry and returns its number.
     pub(super) async fn append(&self, entry: NewEntry) -> Result<u64, AppendError> {
-        let NewEntry { payload, housekeeping } = entry;
+        let NewEntry { payload, claim } = entry;
         let gone = || AppendError::Unavailable("the gateway is stopping".to_owned());
         let payloads = SmallVec::from_buf([payload]);
         let room = self.room_for(&payloads).await.map_err(AppendError::Unavailable)?;
         let (answer, number) = oneshot::channel();
-        let hand_over = HandOver { payloads, housekeeping, answer: Answer::Number(answer), _room: room };
+        let hand_over = HandOver { payloads, claim, answer: Answer::Number(answer), _room: room };
         self.queue.send(hand_over).map_err(|_| gone())?;
         number.await.map_err(|_| gone())?
     }
@@ -142,8 +142,8 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: Queue, stalls: Stalls
         let started = Instant::now();
         let mut entries = Vec::with_capacity(waiting.len());
         for hand_over in &mut waiting {
-            let housekeeping = hand_over.housekeeping;
-            entries.extend(hand_over.payloads.drain(..).map(|payload| NewEntry { payload, housekeeping }));
+            let claim = hand_over.claim;
+            entries.extend(hand_over.payloads.drain(..).map(|payload| NewEntry { payload, claim }));
         }
         shared.metrics.log_batch.observe(entries.len() as f64);
         let results = stalls.watch(shared.log.append(entries)).await.into_iter();

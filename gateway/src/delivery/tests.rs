@@ -14,6 +14,7 @@ mod replay;
 mod replay_rules;
 mod script;
 mod shared_log;
+mod staged_log;
 
 use std::sync::atomic::Ordering;
 
@@ -22,9 +23,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{Fingerprint, IdempotencyKey, Notification, NotificationId, Priority, Target, TopicName};
-use crate::log::{
-    AppendError, BoxFuture, Durability, LogEntry, LogState, MemoryLog, NewEntry, Tail, TailError,
-};
+use crate::log::{AppendError, MemoryLog, NewEntry};
+use staged_log::StagedLog;
 
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -81,43 +81,6 @@ fn notification(user: &str, body: String) -> Notification {
     }
 }
 
-/// A log in memory whose next appends fail as told.
-struct Failing {
-    inner: MemoryLog,
-    with: AppendError,
-    failing: std::sync::atomic::AtomicBool,
-}
-
-impl Log for Failing {
-    fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
-        if self.failing.load(Ordering::SeqCst) {
-            let results = batch.iter().map(|_| Err(self.with.clone())).collect();
-            return Box::pin(std::future::ready(results));
-        }
-        self.inner.append(batch)
-    }
-
-    fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError> {
-        self.inner.tail(after)
-    }
-
-    fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>> {
-        self.inner.read(numbers)
-    }
-
-    fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
-        self.inner.state()
-    }
-
-    fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
-        self.inner.trim(through)
-    }
-
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-}
-
 #[tokio::test]
 async fn a_log_that_runs_full_gives_up_its_oldest_part_and_goes_on() {
     let lifecycle = Lifecycle::new();
@@ -149,16 +112,16 @@ async fn a_failing_append_is_told_apart_from_an_ambiguous_one_and_leaves_nothing
         (AppendError::Ambiguous("on purpose".to_owned()), true),
     ] {
         let lifecycle = Lifecycle::new();
-        let failing = Arc::new(Failing { inner: memory(1 << 20), with, failing: false.into() });
+        let failing = Arc::new(StagedLog::failing(with));
         let delivery = start(Arc::clone(&failing) as Arc<dyn Log>, &lifecycle).await.unwrap();
-        failing.failing.store(true, Ordering::SeqCst);
+        failing.fails.store(true, Ordering::SeqCst);
         let batch = [notification("bob", "a".to_owned()), notification("bob", "b".to_owned())];
         for result in delivery.publish_batch(&batch, MAX_BYTES).await {
             assert_eq!(matches!(result, Err(PublishError::Unknown(_))), unknown, "{result:?}");
             assert_eq!(matches!(result, Err(PublishError::Unavailable(_))), !unknown, "{result:?}");
         }
         assert!(delivery.shared.waiters.is_empty());
-        failing.failing.store(false, Ordering::SeqCst);
+        failing.fails.store(false, Ordering::SeqCst);
         let accepted = delivery.publish(&notification("bob", "c".to_owned()), MAX_BYTES).await.unwrap();
         assert_eq!(accepted.recipients, 1);
         assert_eq!(delivery.user(&UserId::parse("bob").unwrap()).pending, 1);
@@ -170,8 +133,8 @@ async fn a_failing_append_is_told_apart_from_an_ambiguous_one_and_leaves_nothing
 #[tokio::test]
 async fn a_sender_that_hangs_up_leaves_no_waiter() {
     let lifecycle = Lifecycle::new();
-    let failing = Failing { inner: memory(1 << 20), with: AppendError::Full, failing: false.into() };
-    let delivery = start(Arc::new(failing), &lifecycle).await.unwrap();
+    let log = StagedLog::failing(AppendError::Full);
+    let delivery = start(Arc::new(log), &lifecycle).await.unwrap();
     let one = notification("bob", "a".to_owned());
     {
         let mut publishing = std::pin::pin!(delivery.publish(&one, MAX_BYTES));

@@ -24,12 +24,6 @@ const DATED_HOLDING_VERSION: u8 = 3;
 const TRACED_VERSION: u8 = 2;
 const PLAIN_VERSION: u8 = 1;
 
-/// Whether an entry says what users acked, as its kind says.
-#[must_use]
-pub fn is_acks(payload: &[u8]) -> bool {
-    payload.get(1) == Some(&KIND_ACKS)
-}
-
 /// Bytes in front of the fields: version and kind.
 pub const ENTRY_HEADER_BYTES: usize = 2;
 

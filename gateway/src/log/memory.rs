@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::{
-    AppendError, BoxFuture, Durability, Log, LogEntry, LogState, MAX_ENTRY_BYTES, NewEntry, ReadError, Tail,
-    TailError,
+    AppendError, BoxFuture, Claim, Durability, Log, LogEntry, LogState, MAX_ENTRY_BYTES, NewEntry, ReadError,
+    Tail, TailError,
 };
 use crate::clock::Clock;
 use crate::domain::Epoch;
@@ -82,12 +82,12 @@ impl Shared {
 
 impl Entries {
     fn push(&mut self, entry: NewEntry, max_bytes: u64) -> Result<u64, AppendError> {
-        let NewEntry { payload, housekeeping } = entry;
+        let NewEntry { payload, claim } = entry;
         if payload.len() > MAX_ENTRY_BYTES {
             return Err(AppendError::TooLarge(payload.len()));
         }
         let cost = payload.len() as u64 + ENTRY_OVERHEAD_BYTES;
-        let reserve = if housekeeping { HOUSEKEEPING_RESERVE_BYTES } else { 0 };
+        let reserve = if claim == Claim::Ordinary { 0 } else { HOUSEKEEPING_RESERVE_BYTES };
         if self.bytes + cost > max_bytes + reserve {
             return Err(AppendError::Full);
         }

@@ -48,7 +48,7 @@ use self::shared::{Known, Shared};
 use self::stream::{Reach, Stream};
 use self::writer::{Request, Writer};
 use super::{
-    AppendError, BoxFuture, Durability, Log, LogEntry, LogState, NewEntry, ReadError, Tail, TailError, entry,
+    AppendError, BoxFuture, Claim, Durability, Log, LogEntry, LogState, NewEntry, ReadError, Tail, TailError,
 };
 use crate::clock::Clock;
 use crate::telemetry::Throttle;
@@ -191,10 +191,10 @@ impl NatsLog {
 
     async fn hand_over(&self, mut entries: Vec<NewEntry>) -> Vec<Result<u64, AppendError>> {
         let free_bytes = self.max_bytes.saturating_sub(self.shared.known().bytes);
-        let is_refused = |entry: &NewEntry| match entry.housekeeping {
-            false => free_bytes <= self.reserve(),
-            // What is not acked comes again; what moves time on and drops what is over has to find room.
-            true => free_bytes <= self.reserve() / 2 && entry::is_acks(&entry.payload),
+        let is_refused = |entry: &NewEntry| match entry.claim {
+            Claim::Ordinary => free_bytes <= self.reserve(),
+            Claim::Acks => free_bytes <= self.reserve() / 2,
+            Claim::Housekeeping => false,
         };
         let refused: Vec<bool> = entries.iter().map(is_refused).collect();
         entries.retain(|entry| !is_refused(entry));

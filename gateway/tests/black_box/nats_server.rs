@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -129,6 +129,23 @@ impl NatsServer {
         self.signal("CONT");
     }
 
+    /// Kills it, keeps a backup of what it stored, and starts it again.
+    pub(crate) async fn back_up(&mut self) -> tempfile::TempDir {
+        self.kill();
+        let backup = tempfile::tempdir().unwrap();
+        copy_tree(&self.store(), &backup.path().join("store"));
+        self.restart().await;
+        backup
+    }
+
+    /// Kills it and starts it again on a backup: what it stored since is forgotten.
+    pub(crate) async fn go_back_to(&mut self, backup: &tempfile::TempDir) {
+        self.kill();
+        self.forget_everything();
+        copy_tree(&backup.path().join("store"), &self.store());
+        self.restart().await;
+    }
+
     /// Removes what it stored; it must not run.
     pub(crate) fn forget_everything(&self) {
         assert!(self.child.is_none(), "it runs");
@@ -136,7 +153,7 @@ impl NatsServer {
     }
 
     /// Where it keeps what it stored.
-    pub(crate) fn store(&self) -> PathBuf {
+    fn store(&self) -> PathBuf {
         self.directory.join("jetstream")
     }
 
@@ -182,6 +199,10 @@ impl NatsServer {
         let mut first = [0; 4];
         stream.read_exact(&mut first).await.map(|_| first)
     }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
 }
 
 impl Drop for NatsServer {

@@ -2,66 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::*;
 use crate::domain::GapReason;
-use crate::log::ReadError;
-
-/// A log that somebody else may write to, too, and that ends when told to.
-struct SharedLog {
-    inner: MemoryLog,
-    changed: CancellationToken,
-}
-
-struct SharedTail {
-    inner: Box<dyn Tail>,
-    changed: CancellationToken,
-}
-
-impl SharedLog {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { inner: memory(1 << 20), changed: CancellationToken::new() })
-    }
-}
-
-impl Log for SharedLog {
-    fn append(&self, batch: Vec<NewEntry>) -> BoxFuture<'_, Vec<Result<u64, AppendError>>> {
-        self.inner.append(batch)
-    }
-
-    fn tail(&self, after: u64) -> Result<Box<dyn Tail>, TailError> {
-        Ok(Box::new(SharedTail { inner: self.inner.tail(after)?, changed: self.changed.clone() }))
-    }
-
-    fn read(&self, numbers: Vec<u64>) -> BoxFuture<'_, Result<Vec<Option<LogEntry>>, ReadError>> {
-        self.inner.read(numbers)
-    }
-
-    fn state(&self) -> BoxFuture<'_, Result<LogState, ReadError>> {
-        self.inner.state()
-    }
-
-    fn trim(&self, through: u64) -> BoxFuture<'_, ()> {
-        self.inner.trim(through)
-    }
-
-    fn durability(&self) -> Durability {
-        Durability::Replicated { servers: 1 }
-    }
-}
-
-impl Tail for SharedTail {
-    fn next(&mut self) -> BoxFuture<'_, Result<Vec<LogEntry>, TailError>> {
-        Box::pin(async {
-            tokio::select! {
-                biased;
-                () = self.changed.cancelled() => Err(TailError::Changed("on purpose".to_owned())),
-                entries = self.inner.next() => entries,
-            }
-        })
-    }
-}
 
 /// The numbers that came.
 #[derive(Default)]
@@ -83,7 +25,7 @@ fn bob() -> UserId {
 
 #[tokio::test]
 async fn a_node_that_starts_over_what_another_build_wrote_waits_to_be_replaced() {
-    let log = SharedLog::new();
+    let log = Arc::new(StagedLog::shared());
     let lifecycle = Lifecycle::new();
     let delivery = start(Arc::clone(&log) as Arc<dyn Log>, &lifecycle).await.unwrap();
     delivery.publish(&notification("bob", "a".to_owned()), MAX_BYTES).await.unwrap();
@@ -106,7 +48,7 @@ async fn a_node_that_starts_over_what_another_build_wrote_waits_to_be_replaced()
 
 #[tokio::test]
 async fn of_a_log_that_became_another_one_nothing_is_pushed_any_more() {
-    let log = SharedLog::new();
+    let log = Arc::new(StagedLog::shared());
     let lifecycle = Lifecycle::new();
     let delivery = start(Arc::clone(&log) as Arc<dyn Log>, &lifecycle).await.unwrap();
     let transport = crate::metrics::Transport::WebSocket;

@@ -184,12 +184,12 @@ impl Committer {
         let mut group = Group::default();
         let mut head = self.reach.head;
         for batch in batches {
-            let results = batch.into_iter().map(|NewEntry { payload, housekeeping }| {
+            let results = batch.into_iter().map(|NewEntry { payload, claim }| {
                 let bytes = payload.len() as u64 + record::OVERHEAD_BYTES;
                 if payload.len() > MAX_ENTRY_BYTES {
                     return Err(AppendError::TooLarge(payload.len()));
                 }
-                if !self.room.take(bytes, housekeeping) {
+                if !self.room.take(bytes, claim) {
                     return Err(AppendError::Full);
                 }
                 head += 1;

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::log::Claim;
+
 /// Asks how many bytes are free where a directory lies.
 pub type FreeSpace = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
 
@@ -73,8 +75,11 @@ impl Room {
     }
 
     /// Takes room for an entry, if there is enough.
-    pub(super) fn take(&mut self, bytes: u64, housekeeping: bool) -> bool {
-        let kept = if housekeeping { self.reserve_bytes / UNTOUCHED_PART } else { self.reserve_bytes };
+    pub(super) fn take(&mut self, bytes: u64, claim: Claim) -> bool {
+        let kept = match claim {
+            Claim::Ordinary => self.reserve_bytes,
+            Claim::Acks | Claim::Housekeeping => self.reserve_bytes / UNTOUCHED_PART,
+        };
         let fits = self.left().checked_sub(bytes).is_some_and(|left| left >= kept);
         if fits {
             self.written_bytes += bytes;
@@ -107,11 +112,12 @@ mod tests {
             }
         });
         let mut room = Room::new(PathBuf::new(), 400, ask, 0).unwrap();
-        assert!(room.take(600, false) && !room.take(1, false));
-        assert!(room.take(300, true) && !room.take(1, true));
+        assert!(room.take(600, Claim::Ordinary) && !room.take(1, Claim::Ordinary));
+        assert!(room.take(150, Claim::Acks) && room.take(150, Claim::Housekeeping));
+        assert!(!room.take(1, Claim::Acks) && !room.take(1, Claim::Housekeeping));
         free.store(2_000, Ordering::SeqCst);
         room.refresh(1);
-        assert!(room.take(1_000, false), "while it is short it asks each time");
+        assert!(room.take(1_000, Claim::Ordinary), "while it is short it asks each time");
         room.refresh(2);
         room.refresh(3);
         assert_eq!(asked.load(Ordering::SeqCst), 2, "an answer holds for a while");

@@ -16,6 +16,10 @@ use super::settings::{StreamSettings, unknown_setting};
 use crate::domain::Epoch;
 use crate::log::entry;
 
+/// What stands behind the stream's name in the subjects of what is no entry of a batch.
+const EPOCH: &str = ".epoch";
+const CHECKPOINT: &str = ".checkpoint";
+
 /// Between two attempts while the stream has no leader.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -187,14 +191,6 @@ impl Stream {
         self.say(connection, epochs(&self.name), entry::encode_epoch(bits), last).await.map(drop)
     }
 
-    /// Makes sure that the epoch outlives what is about to be dropped up to `through`.
-    pub(super) async fn keep_epoch(&self, connection: &Connection, through: u64) -> Result<(), String> {
-        match self.last_epoch().await? {
-            Some(told) if told.number <= through => self.say_epoch(connection, Some(told), told.bits).await,
-            _ => Ok(()),
-        }
-    }
-
     /// Says the epoch and the checkpoint again if they were said before `since_ms`, in milliseconds since the Unix epoch: the
     /// stream drops what is old.
     pub(super) async fn renew(&self, connection: &Connection, since_ms: u64) -> Result<(), String> {
@@ -277,8 +273,8 @@ impl Stream {
 impl Kind {
     pub(super) fn of(name: &str, subject: &str) -> Self {
         match subject.strip_prefix(name) {
-            Some(".epoch") => Self::Epoch,
-            Some(".checkpoint") => Self::Checkpoint,
+            Some(EPOCH) => Self::Epoch,
+            Some(CHECKPOINT) => Self::Checkpoint,
             _ => Self::Entry,
         }
     }
@@ -286,12 +282,12 @@ impl Kind {
 
 /// Where epoch entries go: the last one is found without following the log.
 pub(super) fn epochs(name: &str) -> String {
-    format!("{name}.epoch")
+    format!("{name}{EPOCH}")
 }
 
 /// Where checkpoints go.
 pub(super) fn checkpoints(name: &str) -> String {
-    format!("{name}.checkpoint")
+    format!("{name}{CHECKPOINT}")
 }
 
 /// Log time: JetStream's, in whole milliseconds.

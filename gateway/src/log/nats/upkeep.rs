@@ -30,7 +30,9 @@ pub(super) async fn trim(shared: &Shared, through: u64) -> Result<(), String> {
     }
     let through = through.min(standing.head);
     shared.copied(through).await.map_err(|ReadError(why)| why)?;
-    stream.keep_epoch(connection, through).await?;
+    if let Some(told) = standing.told.filter(|told| told.number <= through) {
+        stream.say_epoch(connection, Some(told), told.bits).await?;
+    }
     let (mut checkpoint, last) = stream.last_checkpoint().await?;
     if checkpoint.through < through {
         let followed = copy::follow(&shared.copy, &mut checkpoint, through).await;

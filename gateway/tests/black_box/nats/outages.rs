@@ -1,8 +1,5 @@
 //! What happens when a server, a gateway, or a part of the stream is gone.
 
-use std::path::Path;
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use super::nodes::{Nodes, agree, readiness, start_process, start_process_with, until_some};
@@ -72,33 +69,21 @@ async fn the_client_of_a_killed_node_goes_on_at_another_one() {
     agree(&[back.ops_url(), other.ops_url()]).await;
 }
 
-fn copy_tree(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(copied.success());
-}
-
 #[tokio::test]
 async fn when_the_stream_forgets_what_was_delivered_nodes_start_over_and_clients_are_told() {
     let mut cluster = NatsCluster::single().await;
-    let (copies, backup) = ([Folder::new(), Folder::new()], Folder::new());
+    let copies = [Folder::new(), Folder::new()];
     let bound = [("GATEWAY_MAILBOX_MAX_NOTIFICATIONS", "2")];
     let nodes =
         [start_process(&cluster, &copies[0]).await, start_process_with(&cluster, &copies[1], &bound).await];
     let mut bob = Dial::new(nodes[0].addresses.http, "bob").open().await;
     assert_eq!(send(nodes[1].addresses.http, &["bob"], "kept").await.0, 202);
     assert_eq!(bob.texts(1).await, ["kept"]);
-    let server = &mut cluster.servers()[0];
-    server.kill();
-    copy_tree(&server.store(), &backup.path().join("store"));
-    server.restart().await;
+    let backup = cluster.servers()[0].back_up().await;
     assert_eq!(send(nodes[1].addresses.http, &["bob"], "lost").await.0, 202);
     assert_eq!(bob.texts(1).await, ["lost"]);
     let position = bob.position();
-    let server = &mut cluster.servers()[0];
-    server.kill();
-    server.forget_everything();
-    copy_tree(&backup.path().join("store"), &server.store());
-    server.restart().await;
+    cluster.servers()[0].go_back_to(&backup).await;
     // Told to come back, to the same address.
     assert_eq!(bob.expect_closed().await, 1012);
     let epoch = |position: &str| position.split('-').next().unwrap().to_owned();
